@@ -1,0 +1,5 @@
+"""Everything that a config can name as a model or a part of one."""
+
+from .backbones import CoaT
+
+__all__ = ['CoaT']

@@ -1,0 +1,170 @@
+"""The contract of every backbone: what its neighbours see, and what each setting means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+OUT_TYPES = ('featmap', 'cls_token', 'raw')
+STRIDES = (4, 8, 16, 32)
+
+
+class VisionBackbone(BaseModule):
+    """What all backbones of this project share.
+
+    It takes images (B, 3, H, W) of any size and puts out a tuple:
+
+    ============= ================================================================================
+    ``out_type``  output
+    ============= ================================================================================
+    ``featmap``   maps (B, C_i, ceil(H / s_i), ceil(W / s_i)), NCHW-contiguous, fine to coarse, for
+                  the levels in ``out_indices``
+    ``cls_token`` one (B, C), the class representation
+    ``raw``       the tokens as the authors' code has them at that point
+    ============= ================================================================================
+
+    A part that the asked-for output does not use is not built, so every parameter gets a gradient.
+
+    Args:
+        out_type: One of the above.
+        out_indices: Pyramid levels of ``featmap`` and ``raw``, ascending, out of 0..3 with the
+            strides 4, 8, 16, 32.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
+        num_stages: How many stages can be frozen.
+        with_cp: Compute the blocks again in the backward pass instead of storing what they computed.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` to start from weights.
+
+    Attributes:
+        out_channels: Channels of what is put out, one a tensor of the tuple.
+        strides: Pixels of the image a step of each tensor stands for; empty for ``cls_token``.
+
+    Raises:
+        ValueError: A setting is not among its choices.
+    """
+
+    def __init__(
+        self,
+        *,
+        out_type: str,
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        num_stages: int,
+        with_cp: bool,
+        init_cfg: dict | None,
+    ):
+        super().__init__(init_cfg)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type must be one of {", ".join(OUT_TYPES)}, not {out_type!r}.')
+        if (
+            isinstance(out_indices, int)
+            or not out_indices
+            or list(out_indices) != sorted(set(out_indices) & set(range(len(STRIDES))))
+        ):
+            raise ValueError(
+                'out_indices must name pyramid levels in ascending order, as (0, 1, 2, 3) or (2, 3), '
+                f'not {out_indices}.'
+            )
+        if frozen_stages not in range(-1, num_stages + 1):
+            raise ValueError(
+                f'frozen_stages must be -1 (nothing), 0 (the patch embedding) or up to {num_stages}, '
+                f'not {frozen_stages}.'
+            )
+        self.out_type = out_type
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+    # To be given by a backbone. ------------------------------------------------------------------
+
+    def stage_parts(self, stage: int) -> Iterable[nn.Module | nn.Parameter]:
+        """Yield what ``frozen_stages >= stage`` freezes beyond ``frozen_stages = stage - 1``."""
+        raise NotImplementedError  # pragma: no cover
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tell how deep a parameter lies, for layer-wise learning rates.
+
+        Args:
+            param_name: The parameter's name in the whole model.
+            prefix: What stands before the backbone's own names there, as ``'backbone.'``.
+
+        Returns:
+            The layer, from 0 (patch embedding) to the number of layers - 1 (everything behind the
+            blocks, and what is no part of the backbone), and the number of layers.
+        """
+        raise NotImplementedError  # pragma: no cover
+
+    # What they have in common. -------------------------------------------------------------------
+
+    def run(self, block: Callable, *args: Any) -> Any:
+        """Run a block, with activation checkpointing if that is on."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def freeze(self) -> None:
+        """Stop the gradients of the frozen stages and put them into eval mode."""
+        for stage in range(self.frozen_stages + 1):
+            for part in self.stage_parts(stage):
+                part.requires_grad_(False)
+                if isinstance(part, nn.Module):
+                    part.eval()
+
+    def train(self, mode: bool = True) -> VisionBackbone:
+        """Set the mode; the frozen stages stay in eval mode."""
+        super().train(mode)
+        self.freeze()
+        return self
+
+
+def resolve_arch(arch: str | Mapping, archs: Mapping[str, Mapping], defaults: Mapping) -> dict:
+    """Look up an architecture, or complete one given as numbers.
+
+    Args:
+        arch: A name out of ``archs``, or a mapping with the keys of its entries.
+        archs: The paper's table.
+        defaults: Numbers that hold where ``arch`` does not state them.
+
+    Returns:
+        All numbers of the architecture.
+
+    Raises:
+        ValueError: The name is unknown, or keys are missing or unknown.
+    """
+    if isinstance(arch, str):
+        if arch not in archs:
+            raise ValueError(f'arch must be one of {", ".join(archs)} or a dict, not {arch!r}.')
+        arch = archs[arch]
+    known = {**defaults, **next(iter(archs.values()))}
+    numbers = {**defaults, **arch}
+    if set(numbers) != set(known):
+        missing, unknown = sorted(set(known) - set(numbers)), sorted(set(numbers) - set(known))
+        raise ValueError(
+            f'arch as a dict needs the keys {", ".join(known)}; missing: {missing}, unknown: {unknown}.'
+        )
+    return numbers
+
+
+def to_featmap(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Turn tokens (B, H * W, C) into a map (B, C, H, W), NCHW-contiguous.
+
+    Contiguous, because mmcv's RoIAlign reads any other layout as if it were this one, silently.
+    """
+    return x.transpose(1, 2).unflatten(2, size).contiguous()
+
+
+def check_images(images: Tensor, in_channels: int) -> None:
+    """Refuse what is no batch of images (B, in_channels, H, W).
+
+    Raises:
+        ValueError: Says the shape given and the one expected.
+    """
+    if images.ndim != 4 or images.shape[1] != in_channels or 0 in images.shape:
+        raise ValueError(
+            f'images must be (B, {in_channels}, H, W), not {tuple(images.shape)}; for other images '
+            'than RGB set in_channels of the backbone and mean and std of the data preprocessor.'
+        )

@@ -1,0 +1,22 @@
+"""The operators that the backbones are made of, each alone in its file.
+
+Tokens are channels-last everywhere: image tokens (B, N, C) row by row, so that the map (B, H, W, C)
+is a view of them, and a class token (B, 1, C) apart from them.
+"""
+
+from .conv_attention import ConvAttention
+from .depthwise_conv import DepthwiseConv, WindowedDepthwiseConv
+from .drop_path import DropPath
+from .mlp import Mlp
+from .patch_embed import PatchEmbed
+from .resample import resample_tokens
+
+__all__ = [
+    'ConvAttention',
+    'DepthwiseConv',
+    'DropPath',
+    'Mlp',
+    'PatchEmbed',
+    'WindowedDepthwiseConv',
+    'resample_tokens',
+]

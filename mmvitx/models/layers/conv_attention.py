@@ -1,0 +1,104 @@
+"""Conv-attention of CoaT: factorized attention with a convolutional relative position encoding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .depthwise_conv import WindowedDepthwiseConv
+
+
+def factorized_context(
+    k: Tensor, v: Tensor, cls_k: Tensor, cls_v: Tensor, num_heads: int
+) -> Tensor:
+    r"""Compute :math:`\mathrm{softmax}(K)^\top V`, the softmax over all tokens (equation 3).
+
+    It is computed in float32 and divided by the sum after the product: a softmax over N tokens holds
+    numbers around 1 / N, which float16 cannot tell from zero once N is in the ten thousands.
+
+    Args:
+        k: Keys of the image tokens, (B, N, C).
+        v: Their values, (B, N, C).
+        cls_k: Key of the class token, (B, 1, C).
+        cls_v: Its value, (B, 1, C).
+        num_heads: Heads h, each of d = C / h channels.
+
+    Returns:
+        (B, h, d, d), float32 (float64 for float64), rows by key channel, columns by value channel.
+        O(N C d) operations, O(N C) memory.
+    """
+    with torch.autocast(k.device.type, enabled=False):
+        if k.dtype in (torch.float16, torch.bfloat16):
+            k, v, cls_k, cls_v = k.float(), v.float(), cls_k.float(), cls_v.float()
+        top = torch.maximum(k.amax(1, keepdim=True), cls_k).detach()  # (B, 1, C)
+        k, cls_k = (k - top).exp_(), (cls_k - top).exp_()
+        total = k.sum(1, keepdim=True) + cls_k  # (B, 1, C)
+        k, v, cls_k, cls_v, total = (
+            _split_heads(t, num_heads) for t in (k, v, cls_k, cls_v, total)
+        )
+        context = k.transpose(2, 3) @ v + cls_k.transpose(2, 3) * cls_v
+        return context / total.transpose(2, 3)
+
+
+class ConvAttention(nn.Module):
+    r"""Factorized attention with a convolutional relative position encoding (CoaT, equation 8).
+
+    .. math:: Q / \sqrt{d} \; (\mathrm{softmax}(K)^\top V) + Q \circ \mathrm{DepthwiseConv}(V)
+
+    and a projection behind it. The second term exists for image tokens only. The cost is linear in
+    the number N of tokens.
+
+    Args:
+        dim: Channels C.
+        num_heads: Heads h; they divide C.
+        cls_only: Compute the output of the class token only.
+
+    Source: arXiv 2104.06399, sections 3.1 and 3.2; ``FactorAtt_ConvRelPosEnc`` in the authors'
+    ``src/models/coat.py``.
+    """
+
+    def __init__(self, dim: int, num_heads: int, cls_only: bool = False):
+        super().__init__()
+        self.num_heads = num_heads
+        self.cls_only = cls_only
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        cls_token: Tensor,
+        x: Tensor,
+        size: tuple[int, int],
+        crpe: WindowedDepthwiseConv | None,
+    ) -> tuple[Tensor, ...]:
+        """Attend to all tokens.
+
+        Args:
+            cls_token: (B, 1, C).
+            x: Image tokens (B, H * W, C).
+            size: Their grid (H, W).
+            crpe: The encoding that the blocks of this scale share; not used with ``cls_only``.
+
+        Returns:
+            What the attention finds for the class token, and for the image tokens unless
+            ``cls_only``; shaped like them.
+        """
+        (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        k, v = F.linear(x, w_k, b_k), F.linear(x, w_v, b_v)
+        cls_q, cls_k, cls_v = self.qkv(cls_token).chunk(3, -1)
+        context = factorized_context(k, v, cls_k, cls_v, self.num_heads)
+        context = (context * (x.shape[-1] // self.num_heads) ** -0.5).to(k.dtype)
+        cls_out = self.proj(_attend(cls_q, context))
+        if self.cls_only:
+            return (cls_out,)
+        q = F.linear(x, w_q, b_q)
+        return cls_out, self.proj(q * crpe(v, size) + _attend(q, context))
+
+
+def _split_heads(x, num_heads):
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # (B, h, N, d)
+
+
+def _attend(q, context):
+    return (_split_heads(q, context.shape[1]) @ context).transpose(1, 2).flatten(2)  # (B, N, C)
