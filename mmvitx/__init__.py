@@ -1,0 +1,14 @@
+"""CoaT, CrossViT and CaiT as backbones for MMDetection, MMSegmentation and MMPretrain.
+
+Importing the package makes checkpoint files load safely (see `mmvitx.checkpoints`); it needs torch,
+mmengine and mmcv, and none of the hosts. The modules register themselves when a config first names
+one of them (`type='mmvitx.CoaT'`).
+"""
+
+from mmvitx.checkpoints import allow_mmengine_types, register_loader
+from mmvitx.version import __version__
+
+__all__ = ['__version__']
+
+allow_mmengine_types()
+register_loader()

@@ -1,0 +1,157 @@
+"""Reading checkpoint files without running what is inside.
+
+A checkpoint is a pickle, and a pickle can call any function. torch reads one safely with
+`weights_only=True`, if all that it names is on torch's allow-list. The files that mmengine writes
+hold more than tensors (the history of every logged value, numpy scalars, `getattr`), so mmengine
+cannot read its own files under torch >= 2.6. Here these types, and no others, are put on the list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pickle
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.utils import digit_version
+
+from mmvitx.errors import UserError
+
+
+class CheckpointError(UserError):
+    """A checkpoint file cannot be used."""
+
+
+def load_file(path: str | os.PathLike, map_location=None):
+    """Reads a checkpoint, always with `weights_only=True`.
+
+    Args:
+        path (str or PathLike): A local file.
+        map_location: Where the tensors go, as in :func:`torch.load`; None means the CPU, so that a
+            file from a GPU loads on any machine and several processes do not all fill the first GPU.
+
+    Returns:
+        What was saved, usually a dict.
+
+    Raises:
+        CheckpointError: In one sentence: the file is missing, a folder, empty, not readable,
+            damaged, or holds types other than those that torch and mmengine write.
+    """
+    path = Path(path).expanduser()
+    _check_is_file(path)
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # of pickle protocols: what cannot be read is an error below
+            warnings.simplefilter('ignore')
+            return torch.load(path, map_location=map_location or 'cpu', weights_only=True)
+    except PermissionError as e:
+        raise CheckpointError(f'no permission to read the checkpoint {path}') from e
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as e:  # a damaged pickle can raise anything
+        if 'deserialize object on' in str(e):  # the file is fine, map_location is not
+            raise
+        forbidden = _forbidden_name(str(e))
+        if forbidden:
+            raise CheckpointError(
+                f'the checkpoint {path} holds {forbidden}, which weights do not need and which '
+                'could run code, so it is not loaded: if you trust the file, save its weights alone '
+                'with the program that wrote it'
+            ) from e
+        raise CheckpointError(
+            f'{path} is truncated, damaged or no PyTorch checkpoint: copy or download it again'
+        ) from e
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob('*.pth'))
+        raise CheckpointError(
+            f'the checkpoint {path} is a folder, a file was expected'
+            + (f': name one of {", ".join(inside[:5])}' if inside else '')
+        )
+    if not path.is_file():
+        near = path.parent.glob('*') if path.parent.is_dir() else ()
+        close = difflib.get_close_matches(path.name, [file.name for file in near if file.is_file()])
+        raise CheckpointError(
+            f'the checkpoint {path} does not exist'
+            + (f'; did you mean {path.parent / close[0]}?' if close else '')
+        )
+    if path.stat().st_size == 0:
+        raise CheckpointError(f'the checkpoint {path} is empty: copy or download it again')
+
+
+def _forbidden_name(message: str) -> str | None:
+    """The type or function that torch's safe unpickler refused, from its message."""
+    patterns = (
+        r'GLOBAL (\S+)',  # a name that is not on the list
+        r'forbidden (getattr\(.*?\))',  # our own getattr
+        r'(?:but got|unrecognized function) (.*)',  # an object that may not be called or filled
+        r'(TorchScript) archives',
+    )
+    for pattern in patterns:
+        match = re.search(pattern, message)
+        if match:
+            return match[1].rstrip('.')
+    return None
+
+
+def _getattr(owner, name):
+    """`getattr` as mmengine's checkpoints need it: for the statistics that a HistoryBuffer carries.
+
+    The real one would hand a crafted file any method of any object on the list.
+    """
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    owner = getattr(owner, '__name__', type(owner).__name__)
+    raise pickle.UnpicklingError(f'forbidden getattr({owner}, {name!r})')
+
+
+def allow_mmengine_types() -> None:
+    """Puts the types of mmengine's own checkpoint files on torch's allow-list.
+
+    They are needed with `weights_only=True`, which is torch's default since 2.6. torch < 2.4 has no
+    such list, and there a file with a message hub is refused.
+    """
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    names = {
+        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'mmengine.config.config.ConfigDict': ConfigDict,  # a dict in the metainfo of a config
+        'builtins.getattr': _getattr,
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+    }
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # as numpy < 2 and >= 2 say
+        names[f'{module}._reconstruct'] = multiarray._reconstruct
+        names[f'{module}.scalar'] = multiarray.scalar
+    for kind in '?bhilqBHILQefdgUS':  # booleans, integers, floats and strings, but no objects
+        dtype = type(np.dtype(kind))
+        names[f'{dtype.__module__}.{dtype.__name__}'] = dtype
+
+    version = digit_version(torch.__version__)
+    if version >= digit_version('2.6.0'):
+        torch.serialization.add_safe_globals([(thing, name) for name, thing in names.items()])
+    elif version >= digit_version('2.4.0'):  # takes no names, only things, which it asks for theirs
+        _getattr.__module__, _getattr.__name__ = 'builtins', 'getattr'
+        torch.serialization.add_safe_globals(list(set(names.values())))
+
+
+def register_loader() -> None:
+    """Lets mmengine read local files with :func:`load_file`.
+
+    `load_from`, `--resume`, `init_cfg` and the hosts' inferencers all come through here, under the
+    onedl fork too, whose own loader falls back to `weights_only=False`.
+    """
+
+    def load_from_local(filename, map_location=None):  # mmengine logs the end of this name
+        return load_file(filename, map_location)
+
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
