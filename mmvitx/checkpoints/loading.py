@@ -34,8 +34,8 @@ def load_file(path: str | os.PathLike, map_location=None):
 
     Args:
         path (str or PathLike): A local file.
-        map_location: Where the tensors go, as in :func:`torch.load`; None means the CPU, so that a
-            file from a GPU loads on any machine and several processes do not all fill the first GPU.
+        map_location: Where the tensors go, as in :func:`torch.load`; None means the CPU, so that
+            a file from a GPU loads anywhere and several processes do not all fill the first GPU.
 
     Returns:
         What was saved, usually a dict.
@@ -63,8 +63,8 @@ def load_file(path: str | os.PathLike, map_location=None):
         if forbidden:
             raise CheckpointError(
                 f'the checkpoint {path} holds {forbidden}, which weights do not need and which '
-                'could run code, so it is not loaded: if you trust the file, save its weights alone '
-                'with the program that wrote it'
+                'could run code, so it is not loaded: if you trust the file, save its weights '
+                'alone with the program that wrote it'
             ) from e
         raise CheckpointError(
             f'{path} is truncated, damaged or no PyTorch checkpoint: copy or download it again'

@@ -1,0 +1,316 @@
+"""Checks that take seconds, of what would otherwise fail after model and data were loaded.
+
+Each check raises :class:`mmvitx.errors.UserError` with one sentence. What is no file on this
+machine (a URL, an object store) is left to the run.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.registry import DATASETS
+from mmengine.runner import find_latest_checkpoint
+
+from mmvitx.checkpoints import CheckpointError, load_file
+from mmvitx.engine.hosts import HOSTS
+from mmvitx.errors import UserError
+
+
+def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
+    """Checks that the data are there and fit the model.
+
+    Args:
+        cfg (Config): A config of one of the hosts.
+        loops (tuple[str]): Whose data are meant, of `train`, `val`, `test`.
+
+    Raises:
+        UserError: If a folder or file is missing, an annotation file is no COCO JSON, or the
+            categories, the classes of the dataset and the model's `num_classes` do not agree.
+    """
+    for loop in loops:
+        loader = cfg.get(f'{loop}_dataloader')
+        if not loader:
+            continue
+        datasets = list(_datasets(loader.dataset, f'{loop}_dataloader.dataset'))
+        for where, dataset in datasets:
+            _check_paths(dataset, where)
+        for where, dataset in datasets:
+            _check_classes(cfg, dataset, where, train=loop == 'train')
+
+        evaluators = cfg.get(f'{loop}_evaluator') or []
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            ann_file = evaluator.get('ann_file')
+            if ann_file and _is_local(ann_file, evaluator):
+                _check_exists(
+                    ann_file, Path.is_file, 'annotation file', f'{loop}_evaluator.ann_file'
+                )
+
+
+def _datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
+    """The datasets inside wrappers (repeated, concatenated, ...), each with its config path."""
+    if not isinstance(dataset, dict):
+        return
+    if 'datasets' in dataset:
+        for i, inner in enumerate(dataset['datasets']):
+            yield from _datasets(inner, f'{where}.datasets.{i}')
+    elif 'dataset' in dataset:
+        yield from _datasets(dataset['dataset'], f'{where}.dataset')
+    else:
+        yield where, dataset
+
+
+def _is_local(path: Any, settings: dict) -> bool:
+    return isinstance(path, str) and '://' not in path and not settings.get('backend_args')
+
+
+def _check_exists(path: str, exists: Any, what: str, setting: str) -> None:
+    if not exists(Path(path)):
+        raise UserError(
+            f'the {what} {path} does not exist: put or link the data there, or name their place '
+            f'with --cfg-options {setting}=...'
+        )
+
+
+def _check_paths(dataset: dict, where: str) -> None:
+    root = dataset.get('data_root') or ''
+    if not _is_local(root, dataset):
+        return
+    if root:
+        _check_exists(root, Path.is_dir, 'data root', f'{where}.data_root')
+    ann_file = dataset.get('ann_file')
+    if ann_file and _is_local(ann_file, dataset):
+        path = os.path.join(root, ann_file)
+        _check_exists(path, Path.is_file, 'annotation file', f'{where}.ann_file')
+    prefix = dataset.get('data_prefix') or {}
+    for key, folder in (prefix if isinstance(prefix, dict) else {'': prefix}).items():
+        if folder and _is_local(folder, dataset):
+            setting = f'{where}.data_prefix' + (f'.{key}' if key else '')
+            _check_exists(os.path.join(root, folder), Path.is_dir, 'image folder', setting)
+
+
+def _check_classes(cfg: Config, dataset: dict, where: str, train: bool) -> None:
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        dataset_type = registry.get(dataset['type'])
+    metainfo = {**getattr(dataset_type, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    classes = metainfo.get('classes')
+    if isinstance(classes, str):  # a name, or the path of a list
+        classes = None
+
+    if cfg.default_scope == 'mmdet':
+        from mmdet.datasets import CocoDataset
+
+        path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+        reads_coco = getattr(dataset_type, 'load_data_list', None) is CocoDataset.load_data_list
+        if reads_coco and _is_local(path, dataset):
+            head = read_coco_head(path)
+            _check_first_image(dataset, head, path, where)
+            if classes:
+                _check_categories(classes, head.categories, path, where)
+
+    # panoptic data count things and stuff apart; an open vocabulary has no fixed number
+    if classes and 'thing_classes' not in metainfo and 'language_model' not in cfg.model:
+        _check_num_classes(cfg, classes, where)
+
+
+class CocoHead(NamedTuple):
+    """What is read of an annotation file without parsing it."""
+
+    categories: list[str]
+    first_image: str | None
+
+
+def read_coco_head(path: str) -> CocoHead:
+    """Reads the categories and the first image's name of a COCO file, however large it is.
+
+    Args:
+        path (str): An annotation file.
+
+    Returns:
+        CocoHead: The names of the categories in the file's order, and the first `file_name`.
+
+    Raises:
+        UserError: If the file is no COCO JSON, or is truncated.
+    """
+    with open(path, 'rb') as file:
+        if not os.path.getsize(path):
+            raise UserError(f'the annotation file {path} is empty')
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            try:
+                return _parse_coco_head(text)
+            except ValueError as e:
+                raise UserError(
+                    f'the annotation file {path} is no COCO JSON ({e}): expected an object with '
+                    'the lists "images", "annotations" and "categories"'
+                ) from e
+
+
+def _parse_coco_head(text: mmap.mmap) -> CocoHead:
+    if not text[:1024].lstrip().startswith(b'{'):
+        raise ValueError('it does not begin with {')
+    if not text[-1024:].rstrip().endswith(b'}'):
+        raise ValueError('it does not end with }, as if truncated')
+    lists = {}
+    for key in ('images', 'categories'):
+        # authors put the categories first or last; their name is in no annotation
+        start = text.find(f'"{key}"'.encode()) if key == 'images' else text.rfind(b'"categories"')
+        if start < 0:
+            raise ValueError(f'it has no "{key}"')
+        lists[key] = start + len(key) + 2
+
+    found = re.match(rb'\s*:\s*(?=\[)', text[lists['categories'] : lists['categories'] + 64])
+    if not found:
+        raise ValueError('its "categories" are no list')
+    start = lists['categories'] + found.end()
+    categories, _ = json.JSONDecoder().raw_decode(
+        text[start : start + 2**24].decode('utf-8', errors='replace')
+    )
+    if not all(isinstance(one, dict) and {'id', 'name'} <= one.keys() for one in categories):
+        raise ValueError('a category lacks its "id" or "name"')
+
+    name = re.search(
+        rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', text[lists['images'] : lists['images'] + 2**20]
+    )
+    return CocoHead([one['name'] for one in categories], json.loads(name[1]) if name else None)
+
+
+def _check_first_image(dataset: dict, head: CocoHead, ann_file: str, where: str) -> None:
+    prefix = (dataset.get('data_prefix') or {}).get('img') or ''
+    folder = os.path.join(dataset.get('data_root') or '', prefix)
+    if head.first_image and not os.path.isfile(os.path.join(folder, head.first_image)):
+        raise UserError(
+            f'the image folder {folder or "."} does not hold {head.first_image}, the first image '
+            f'of {ann_file}: name the right one with --cfg-options {where}.data_prefix.img=...'
+        )
+
+
+def _check_categories(classes: Any, categories: list[str], ann_file: str, where: str) -> None:
+    missing = [name for name in classes if name not in categories]
+    if missing:
+        raise UserError(
+            f'{where} names classes that {ann_file} lacks ({_shorten(missing)}): its categories '
+            f'are {_shorten(categories)}; set {where}.metainfo.classes'
+        )
+    order = tuple(name for name in categories if name in set(classes))
+    if order != tuple(classes):  # mmdet takes the file's order and gives the labels wrong names
+        raise UserError(
+            f'the classes of {where} ({_shorten(classes)}) must be in the order of the categories '
+            f'of {ann_file} ({_shorten(order)}): set {where}.metainfo.classes'
+        )
+
+
+def _check_num_classes(cfg: Config, classes: Any, where: str) -> None:
+    heads = HOSTS[cfg.default_scope].heads
+    wrong = {
+        path: number
+        for path, number in _find(cfg.model, 'num_classes', 'model')
+        if number != len(classes) and set(heads) & set(path.split('.'))
+    }
+    if wrong:
+        settings = ', '.join(f'{path} is {number}' for path, number in wrong.items())
+        raise UserError(
+            f'{where} has {len(classes)} classes ({_shorten(classes)}) but {settings}: '
+            'set them to the same number, or the classes with metainfo'
+        )
+
+
+def _find(node: Any, key: str, where: str) -> Iterator[tuple[str, Any]]:
+    """All values of a key in nested dicts and lists, each with its path."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield f'{where}.{name}', value
+            else:
+                yield from _find(value, key, f'{where}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            yield from _find(value, key, f'{where}.{i}')
+
+
+def find_values(node: Any, key: str, values: tuple) -> list[str]:
+    """The paths in a nested config at which a key has one of the values."""
+    return [path for path, value in _find(node, key, 'model') if value in values]
+
+
+def _shorten(names: Any) -> str:
+    names = [str(name) for name in names]
+    return ', '.join(names[:5]) + (f', ... {len(names)} in all' if len(names) > 5 else '')
+
+
+class Weights(NamedTuple):
+    """The names and shapes in a checkpoint."""
+
+    path: str
+    shapes: dict[str, torch.Size]
+
+
+def read_weights(cfg: Config) -> Weights | None:
+    """Reads what the run will start from, if that is a local file.
+
+    Args:
+        cfg (Config): Its `load_from`, `resume`, `work_dir` and the model's `init_cfg`.
+
+    Raises:
+        CheckpointError: If a file is missing or unreadable, or holds too little to resume from.
+    """
+    for _, init in _find(cfg.model, 'init_cfg', 'model'):
+        for one in init if isinstance(init, list) else [init]:
+            path = (one or {}).get('checkpoint')
+            if path and '://' not in path:
+                load_file(path)
+
+    path = cfg.get('load_from')
+    if cfg.get('resume') and not path:
+        path = find_latest_checkpoint(cfg.work_dir)
+    if not path or '://' in path:
+        return None
+    checkpoint = load_file(path)
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise CheckpointError(
+            f'the checkpoint {path} holds a {kind}, a dict of weights was expected'
+        )
+    missing = {'meta', 'message_hub', 'optimizer'} - checkpoint.keys()
+    if cfg.get('resume') and missing:
+        raise CheckpointError(
+            f'the checkpoint {path} has no {", ".join(sorted(missing))}, so no training can be '
+            f'resumed from it: start from its weights with --cfg-options load_from={path}'
+        )
+    weights = checkpoint.get('state_dict', checkpoint)
+    return Weights(
+        path,
+        {
+            re.sub('^module.', '', name): value.shape
+            for name, value in weights.items()
+            if isinstance(value, torch.Tensor)
+        },
+    )
+
+
+def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
+    """Checks that at least one of the weights fits the model.
+
+    Raises:
+        CheckpointError: If none has a name and shape of the model's. mmengine would only log it.
+    """
+    if weights is None:
+        return
+    while is_model_wrapper(model) or type(model).__name__.endswith(('TTAModel', 'TTA')):
+        model = model.module
+    ours = {name: value.shape for name, value in model.state_dict().items()}
+    if any(ours.get(name) == shape for name, shape in weights.shapes.items()):
+        return
+    theirs = f'its first is {next(iter(weights.shapes))}' if weights.shapes else 'it has no tensors'
+    raise CheckpointError(
+        f'none of the {len(weights.shapes)} weights in {weights.path} fits the '
+        f'{type(model).__name__} of the config: {theirs}, '
+        f'the first of the model is {next(iter(ours))}'
+    )

@@ -1,0 +1,91 @@
+"""Trains the model of a config of MMDetection, MMSegmentation or MMPretrain."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmvitx.engine import launch
+from mmvitx.errors import UserError
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    launch.add_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint, or from the latest in the work dir if there is one',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch size over all processes to the config's "
+        'auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument('--seed', type=int, help='makes a run repeatable')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> Runner:
+    """Trains.
+
+    Args:
+        argv (list[str], optional): The command line; default: that of the process.
+
+    Returns:
+        Runner: After the training, with the model in it.
+
+    Raises:
+        UserError: If something that the user gave does not fit.
+    """
+    args = parse_args(argv)
+    cfg = launch.read_config(args)
+    apply_arguments(cfg, args)
+    runner = launch.build_runner(cfg, 'train', 'val')
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        if launch.is_first_process():
+            print(f'\n{how_to_resume(args, runner)}', file=sys.stderr)
+        sys.exit(130)
+    return runner
+
+
+def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    if args.amp and cfg.optim_wrapper.type != 'AmpOptimWrapper':
+        if cfg.optim_wrapper.type != 'OptimWrapper':
+            raise UserError(f'--amp cannot replace the optim_wrapper {cfg.optim_wrapper.type}')
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(
+                '--auto-scale-lr needs to know the batch size that the learning rate is meant for: '
+                'add auto_scale_lr=dict(base_batch_size=16) to the config'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.seed is not None:
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': args.seed}
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def how_to_resume(args: argparse.Namespace, runner: Runner) -> str:
+    done = f'interrupted after {runner.iter} iterations'
+    if find_latest_checkpoint(runner.work_dir) is None:
+        return f'{done}, before a checkpoint was written'
+    return (
+        f'{done}: go on with python tools/train.py {args.config} '
+        f'--work-dir {runner.work_dir} --resume'
+    )
+
+
+if __name__ == '__main__':
+    launch.run(main)
