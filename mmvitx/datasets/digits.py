@@ -1,8 +1,8 @@
 """Handwritten digits on coloured canvases, as a dataset that needs no download.
 
-scikit-learn brings 1,797 real handwritten digits of 8x8 pixels. Some of them, enlarged, make a canvas;
-a canvas knows the visible pixels of each of its digits, and from that a writer makes the files of a
-task: :func:`write_coco` those of detection and instance segmentation.
+scikit-learn brings 1,797 real handwritten digits of 8x8 pixels. Some of them, enlarged, make a
+canvas; a canvas knows the visible pixels of each of its digits, and from that a writer makes the
+files of a task: :func:`write_coco` those of detection and instance segmentation.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _shared(x1: int, y1: int, side1: int, x2: int, y2: int, side2: int) -> float
 
 
 def draw_split(split: str, count: int, seed: int = 0) -> Iterator[Canvas]:
-    """Draws ``count`` canvases of one split (``train`` or ``val``), the same ones for the same seed."""
+    """Draws ``count`` canvases of ``train`` or ``val``, the same ones for the same seed."""
     ink, labels = load_samples(split, seed)
     rng = np.random.default_rng([seed, ('train', 'val').index(split)])
     for _ in range(count):
@@ -125,10 +125,10 @@ def draw_split(split: str, count: int, seed: int = 0) -> Iterator[Canvas]:
 
 
 def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
-    """Writes ``root/<split>/*.png`` and ``root/annotations/instances_<split>.json``, as COCO has them.
+    """Writes ``root/<split>/*.png`` and ``root/annotations/instances_<split>.json``.
 
-    Boxes are ``[x, y, width, height]`` in px around the visible pixels, masks are compressed RLE.
-    The category of a digit has its value as id.
+    It is COCO's format. Boxes are ``[x, y, width, height]`` in px around the visible pixels, masks
+    are compressed RLE. The category of a digit has its value as id.
     """
     from pycocotools import mask as rle
 
