@@ -1,0 +1,159 @@
+"""Shows what a run reached: its last metrics, its curves and some pictures, of whatever task.
+
+Reads what mmengine logged into WORK_DIR and the pictures that `tools/test.py --show-dir` drew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')  # files only, so that it runs where there is no display
+import matplotlib.pyplot as plt  # noqa: E402
+
+HEADLINES = ('mAP', 'mIoU', 'top1')  # how the names of the metrics end that are plotted
+NOT_METRICS = ('step', 'time', 'data_time')
+
+
+def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
+    """Reads the loss and the metrics of a training, resumed or not.
+
+    Args:
+        work_dir: Folder of the training.
+
+    Returns:
+        The loss by iteration, and for each metric its value by iteration.
+
+    Raises:
+        FileNotFoundError: No training was logged there.
+    """
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))  # the folders are named by time
+    loss, metrics = {}, {}
+    for log in logs:
+        iteration = 0
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if 'loss' in record:
+                # where a run was resumed, the later one counts from there on
+                if not iteration:
+                    _drop_from(record['step'], loss, *metrics.values())
+                iteration = record['step']
+                loss[iteration] = record['loss']
+            elif iteration:
+                # an evaluation's own step is the epoch in a training by epochs
+                for name, value in _metrics(record).items():
+                    metrics.setdefault(name, {})[iteration] = value
+    if not loss:
+        raise FileNotFoundError(
+            f'{work_dir} holds no log of a training (*/vis_data/scalars.json); '
+            'give the --work-dir of tools/train.py'
+        )
+    return loss, metrics
+
+
+def read_test(work_dir: Path) -> dict[str, float]:
+    """The metrics of the last `tools/test.py --work-dir WORK_DIR`; empty if there was none."""
+    results = sorted(path for path in work_dir.glob('*/*.json') if path.stem == path.parent.name)
+    return _metrics(json.loads(results[-1].read_text())) if results else {}
+
+
+def _metrics(record: dict) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in record.items()
+        if name not in NOT_METRICS and isinstance(value, (int, float))
+    }
+
+
+def _drop_from(iteration: int, *curves: dict[int, float]) -> None:
+    for curve in curves:
+        for later in [key for key in curve if key >= iteration]:
+            del curve[later]
+
+
+def table(metrics: dict[str, float]) -> str:
+    """One line a metric; COCO's -1, which means that there is nothing to measure, as a dash."""
+    width = max(map(len, metrics))
+    return '\n'.join(
+        f'{name:{width}}  {"-" if value == -1 else f"{value:.3f}":>7}'
+        for name, value in metrics.items()
+    )
+
+
+def plot_curves(loss: dict[int, float], metrics: dict[str, dict[int, float]], path: Path) -> None:
+    """Plots the loss and, beside it, the metrics in HEADLINES (all, if none of those is there)."""
+    chosen = {name: curve for name, curve in metrics.items() if name.endswith(HEADLINES)} or metrics
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    left.plot(list(loss), list(loss.values()))
+    left.set(title='training loss', xlabel='iteration', ylim=(0, None))
+    for name, curve in chosen.items():
+        right.plot(list(curve), list(curve.values()), marker='o', label=name)
+    right.set(title='on unseen data', xlabel='iteration', xlim=left.get_xlim(), ylim=(0, None))
+    if chosen:
+        right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
+    """Puts some of the pictures that the host's visualizer drew into one.
+
+    Args:
+        folder: Folder with the pictures, at any depth.
+        path: File to write.
+        count: How many; they are taken evenly over the sorted names.
+
+    Raises:
+        FileNotFoundError: There are no pictures.
+    """
+    pictures = sorted(p for p in folder.rglob('*') if p.suffix in ('.png', '.jpg'))
+    if not pictures:
+        raise FileNotFoundError(
+            f'{folder} holds no pictures; draw some with tools/test.py --show-dir {folder}'
+        )
+    pictures = pictures[:: max(len(pictures) // count, 1)][:count]
+    rows = (len(pictures) + 1) // 2
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(12, 3.1 * rows), layout='constrained', squeeze=False
+    )
+    for picture in axes.flat:
+        picture.axis('off')
+    for picture, file in zip(axes.flat, pictures):
+        picture.imshow(plt.imread(file), interpolation='nearest')
+        picture.set_title(file.stem, fontsize=8)
+    figure.suptitle('left: truth, right: prediction')
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the table and writes curves.png and, with --show-dir, predictions.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('work_dir', type=Path, help='folder of the training')
+    parser.add_argument('--show-dir', type=Path, help='the --show-dir of tools/test.py')
+    args = parser.parse_args(argv)
+
+    loss, curves = read_curves(args.work_dir)
+    metrics = read_test(args.work_dir) or {
+        name: curve[max(curve)] for name, curve in curves.items() if curve
+    }
+    if metrics:
+        print(table(metrics))
+    plot_curves(loss, curves, args.work_dir / 'curves.png')
+    print(f'loss and metrics over time: {args.work_dir / "curves.png"}')
+    if args.show_dir:
+        join_pictures(args.show_dir, args.work_dir / 'predictions.png')
+        print(f'predictions beside the truth: {args.work_dir / "predictions.png"}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except FileNotFoundError as error:
+        sys.exit(f'error: {error}')
