@@ -54,12 +54,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         augment(cfg)
     if args.out:
         write_predictions(cfg, args.out)
-    if args.show_dir:
-        draw(cfg, args.show_dir)
+    pictures = draw(cfg, args.show_dir) if args.show_dir else None
 
     metrics = launch.build_runner(cfg, 'test').test()
     if launch.is_first_process():
-        for what, path in (('predictions', args.out), ('pictures', args.show_dir)):
+        for what, path in (('predictions', args.out), ('pictures', pictures)):
             if path:
                 print(f'{what}: {path}')
     return metrics
@@ -116,14 +115,12 @@ def write_predictions(cfg: Config, path: str) -> None:
     cfg.test_evaluator.append(dict(type=HOSTS[cfg.default_scope].dump, out_file_path=path))
 
 
-def draw(cfg: Config, folder: str) -> None:
+def draw(cfg: Config, folder: str) -> str:
+    """Has every image drawn; returns where."""
     host = HOSTS[cfg.default_scope]
     folder = str(Path(folder).resolve())  # mmdet puts a relative path under the work dir
-    cfg.visualizer = {
-        'type': host.visualizer,
-        'name': 'visualizer',
-        **(cfg.get('visualizer') or {}),
-    }
+    cfg.visualizer = {'type': host.visualizer, **(cfg.get('visualizer') or {})}
+    cfg.visualizer.name = f'pictures in {folder}'  # of its own: one that exists keeps its folder
     hook = {**cfg.get('default_hooks', {}).get('visualization', {}), **host.hook}
     if cfg.default_scope == 'mmdet':
         hook['test_out_dir'] = folder
@@ -132,6 +129,7 @@ def draw(cfg: Config, folder: str) -> None:
     else:
         cfg.visualizer.update(save_dir=folder, vis_backends=[dict(type='LocalVisBackend')])
     cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
+    return f'{folder}/vis_data/vis_image' if cfg.default_scope == 'mmseg' else folder
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ HOSTS = {
         visualizer='mmdet.DetLocalVisualizer',
         hook=dict(type='mmdet.DetVisualizationHook', draw=True),
         tta_model=dict(
-            type='mmdet.DetTTAModel',
+            type='DetTTAModel',
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
         tta_meta=('img_id', *META),

@@ -129,10 +129,10 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
         UserError: In one sentence, if data, checkpoint, output folder or processes are not as the
             config says.
     """
-    _check_writable(cfg.work_dir)
     _check_amp(cfg)
     preflight.check_data(cfg, loops)
     weights = preflight.read_weights(cfg)
+    _check_writable(cfg.work_dir)
     _init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     preflight.check_weights(weights, runner.model)

@@ -1,0 +1,182 @@
+"""Datasets and models so small that a tool runs on them in seconds, one of each host."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ('square', 'bar', 'plate')
+
+LOOPS = """
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+param_scheduler = [dict(type='MultiStepLR', milestones=[8], by_epoch=True)]
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(pipeline=test_pipeline, test_mode=True, **dataset),
+)
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+"""
+
+MMDET = """
+_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
+custom_imports = dict(imports=['mmvitx'])
+model = dict(
+    backbone=dict(depth=18, base_channels=8, init_cfg=None, frozen_stages=-1, norm_eval=False),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16, anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=3),
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=3),
+    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=50, max_per_img=20)),
+    test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=20), rcnn=dict(score_thr=0.0, max_per_img=10)),
+)
+train_pipeline = test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=(64, 64), keep_ratio=True),
+    dict(type='PackDetInputs'),
+]
+dataset = dict(
+    type='CocoDataset', data_root='{root}', ann_file='coco.json', data_prefix=dict(img='images'),
+    metainfo=dict(classes={classes}),
+)
+val_evaluator = dict(type='CocoMetric', ann_file='{root}/coco.json', metric=['bbox', 'segm'])
+"""
+
+MMSEG = """
+_base_ = ['mmseg::_base_/default_runtime.py']
+custom_imports = dict(imports=['mmvitx'])
+norm_cfg = dict(type='BN')
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64), seg_pad_val=255),
+    backbone=dict(type='ResNet', depth=18, base_channels=8, norm_cfg=norm_cfg),
+    decode_head=dict(
+        type='FCNHead', in_channels=64, channels=8, num_convs=1, num_classes=4, norm_cfg=norm_cfg,
+    ),
+    test_cfg=dict(mode='whole'),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs'),
+]
+dataset = dict(
+    type='BaseSegDataset', data_root='{root}', img_suffix='.png',
+    data_prefix=dict(img_path='images', seg_map_path='masks'),
+    metainfo=dict(classes=('ground', *{classes}), palette=[[i * 60] * 3 for i in range(4)]),
+)
+val_evaluator = dict(type='IoUMetric')
+"""
+
+MMPRETRAIN = """
+_base_ = ['mmpretrain::_base_/default_runtime.py']
+custom_imports = dict(imports=['mmvitx'])
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=3),
+    backbone=dict(type='ResNet', depth=18, stem_channels=8, base_channels=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=64, topk=(1,)),
+)
+train_pipeline = test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+dataset = dict(
+    type='CustomDataset', data_root='{root}', ann_file='classes.txt', data_prefix='images',
+    metainfo=dict(classes={classes}),
+)
+val_evaluator = dict(type='Accuracy', topk=(1,))
+"""
+
+CONFIGS = dict(mmdet=MMDET, mmseg=MMSEG, mmpretrain=MMPRETRAIN)
+
+
+def write_data(root: Path, images: int = 4) -> None:
+    """Writes images of 64 px with three rectangles, labelled as each host wants it."""
+    rng = np.random.default_rng(0)
+    for folder in ('images', 'masks'):
+        (root / folder).mkdir(parents=True)
+    coco = dict(images=[], annotations=[])
+    coco['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
+    for i in range(images):
+        image = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        coco['images'].append(dict(id=i, file_name=f'{i}.png', height=64, width=64))
+        for category, (w, h) in enumerate([(20, 20), (8, 30), (30, 12)], start=1):
+            x, y = (int(v) for v in rng.integers(0, 30, 2))
+            image[y : y + h, x : x + w] = 80 * category
+            mask[y : y + h, x : x + w] = category
+            coco['annotations'].append(
+                dict(
+                    id=len(coco['annotations']) + 1,
+                    image_id=i,
+                    category_id=category,
+                    bbox=[x, y, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+                )
+            )
+        cv2.imwrite(str(root / 'images' / f'{i}.png'), image)
+        cv2.imwrite(str(root / 'masks' / f'{i}.png'), mask)
+    (root / 'coco.json').write_text(json.dumps(coco))
+    (root / 'classes.txt').write_text(''.join(f'{i}.png {i % 3}\n' for i in range(images)))
+
+
+@pytest.fixture(scope='session')
+def tiny_data(tmp_path_factory) -> Path:
+    """The folder of a tiny dataset, for all hosts and all tests: copy it to change it."""
+    root = tmp_path_factory.mktemp('tiny') / 'data'
+    write_data(root)
+    return root
+
+
+@pytest.fixture
+def write_config(tiny_data, tmp_path):
+    """Writes a tiny config of a host; a second one of a test needs another name."""
+
+    def write(host='mmdet', root=tiny_data, name=None, extra='') -> str:
+        text = CONFIGS[host].replace('{root}', str(root)).replace('{classes}', repr(CLASSES))
+        path = tmp_path / f'{name or f"{host}_{tmp_path.name}"}.py'
+        path.write_text(text + LOOPS + extra)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """Loads a tool by name; what it runs uses one thread and shares no state with other tests."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on this little work threads wait for each other
+    yield load
+    torch.set_num_threads(threads)
+    MessageHub._instance_dict.clear()
