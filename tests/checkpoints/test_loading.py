@@ -67,7 +67,7 @@ def train(work_dir: Path, epochs: int, **settings) -> Runner:
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
-            dict(type='MultiStepLR', milestones=[1, 2]),
+            dict(type='MultiStepLR', milestones=[1], end=9),
         ],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
