@@ -1,0 +1,11 @@
+# COCO val2017: box AP 48.9, mask AP 42.6 by the authors (README of mlpc-ucsd/CoaT), who start from
+# ImageNet weights (init_cfg of the backbone) and train in mixed precision (--amp).
+_base_ = [
+    './_base_/backbones/coat_lite_small.py',
+    './_base_/models/cascade_mask_rcnn_giou_4conv1f.py',
+    './_base_/datasets/coco_instance_mstrain.py',
+    './_base_/schedules/adamw_3x.py',
+    'mmdet::_base_/default_runtime.py',
+    './_base_/default_runtime.py',
+]
+model = dict(backbone={{_base_.backbone}}, neck={{_base_.neck}})
