@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from typing import Callable
@@ -131,6 +132,8 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     """
     _check_amp(cfg)
     preflight.check_data(cfg, loops)
+    if 'train' in loops:
+        preflight.check_pretrained(cfg)
     weights = preflight.read_weights(cfg)
     _check_writable(cfg.work_dir)
     _init_processes(cfg)
@@ -146,6 +149,8 @@ def run(main: Callable) -> None:
     except UserError as e:
         if is_first_process():
             print(f'error: {e}', file=sys.stderr)
+        else:
+            time.sleep(3)  # a launcher ends all when one ends: let the first one speak
         sys.exit(1)
     finally:
         if dist.is_available() and dist.is_initialized():

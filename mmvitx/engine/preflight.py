@@ -252,14 +252,11 @@ class Weights(NamedTuple):
     shapes: dict[str, torch.Size]
 
 
-def read_weights(cfg: Config) -> Weights | None:
-    """Reads what the run will start from, if that is a local file.
-
-    Args:
-        cfg (Config): Its `load_from`, `resume`, `work_dir` and the model's `init_cfg`.
+def check_pretrained(cfg: Config) -> None:
+    """Checks the local files that parts of the model are initialized from.
 
     Raises:
-        CheckpointError: If a file is missing or unreadable, or holds too little to resume from.
+        CheckpointError: If one is missing or unreadable.
     """
     for _, init in _find(cfg.model, 'init_cfg', 'model'):
         for one in init if isinstance(init, list) else [init]:
@@ -267,6 +264,16 @@ def read_weights(cfg: Config) -> Weights | None:
             if path and '://' not in path:
                 load_file(path)
 
+
+def read_weights(cfg: Config) -> Weights | None:
+    """Reads what the run will start from, if that is a local file.
+
+    Args:
+        cfg (Config): Its `load_from`, `resume` and `work_dir`.
+
+    Raises:
+        CheckpointError: If the file is missing or unreadable, or holds too little to resume from.
+    """
     path = cfg.get('load_from')
     if cfg.get('resume') and not path:
         path = find_latest_checkpoint(cfg.work_dir)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmvitx.checkpoints import CheckpointError
+from mmvitx.engine import preflight
+from mmvitx.errors import UserError
+
+COCO = dict(
+    images=[dict(id=1, file_name='a "b"/ü.jpg', height=4, width=4)],
+    annotations=[dict(id=1, image_id=1, category_id=7, bbox=[0, 0, 2, 2], area=4)],
+    categories=[dict(id=7, name='é'), dict(id=9, name='[dog]')],
+)
+
+
+@pytest.mark.parametrize(
+    'order', ['images categories annotations', 'categories annotations images']
+)
+@pytest.mark.parametrize('style', [dict(), dict(indent=1), dict(separators=(',', ':'))])
+@pytest.mark.parametrize('ascii', [True, False])
+def test_reads_categories_and_first_image(tmp_path, order, style, ascii):
+    path = tmp_path / 'coco.json'
+    coco = {key: COCO[key] for key in order.split()}
+    path.write_text(json.dumps(coco, ensure_ascii=ascii, **style) + '\n', encoding='utf-8')
+    assert preflight.read_coco_head(str(path)) == (['é', '[dog]'], 'a "b"/ü.jpg')
+
+
+@pytest.mark.parametrize(
+    'content, reason',
+    [
+        ('', 'is empty'),
+        ('<xml>', 'does not begin with {'),
+        ('[1, 2]', 'does not begin with {'),
+        ('{"a": 1}', 'has no "images"'),
+        ('{"images": [], "annotations": []}', 'has no "categories"'),
+        (json.dumps(COCO)[:-9], 'as if truncated'),
+        ('{"images": [], "categories": {}}', '"categories" are no list'),
+        ('{"images": [], "categories": [{"id": 1}]}', 'lacks its "id" or "name"'),
+        ('{"images": [], "categories": [{"id": 1}', 'no COCO JSON'),
+    ],
+)
+def test_no_coco_file(tmp_path, content, reason):
+    path = tmp_path / 'coco.json'
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        preflight.read_coco_head(str(path))
+    assert str(path) in str(error.value) and reason in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path):
+    """A copy of the tiny dataset that a test may spoil."""
+    return shutil.copytree(tiny_data, tmp_path / 'data')
+
+
+def config(data, **dataset) -> Config:
+    """What is checked of a config; the model is a Cascade's."""
+    boxes = [dict(type='Shared2FCBBoxHead', num_classes=3) for _ in range(3)]
+    roi_head = dict(bbox_head=boxes, mask_head=dict(num_classes=3))
+    base = dict(
+        type='CocoDataset',
+        data_root=str(data),
+        ann_file='coco.json',
+        data_prefix=dict(img='images'),
+        metainfo=dict(classes=('square', 'bar', 'plate')),
+    )
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(backbone=dict(num_classes=1000), roi_head=roi_head),
+            train_dataloader=dict(dataset={**base, **dataset}),
+        )
+    )
+
+
+WRAPPERS = {
+    'plain': (lambda dataset: dataset, 'dataset'),
+    'repeated': (lambda dataset: dict(type='RepeatDataset', dataset=dataset), 'dataset.dataset'),
+    'balanced': (
+        lambda dataset: dict(
+            type='MultiImageMixDataset',
+            dataset=dict(type='ClassBalancedDataset', dataset=dataset),
+        ),
+        'dataset.dataset.dataset',
+    ),
+    'concatenated': (
+        lambda dataset: dict(type='ConcatDataset', datasets=[dict(dataset), dict(dataset)]),
+        'dataset.datasets.0',
+    ),
+}
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_a_dataset_is_found_in_its_wrappers(data, wrapper):
+    wrap, where = WRAPPERS[wrapper]
+    cfg = config(data)
+    cfg.train_dataloader.dataset = wrap(cfg.train_dataloader.dataset)
+    preflight.check_data(cfg, ('train',))
+    (data / 'coco.json').unlink()
+    setting = f'--cfg-options train_dataloader.{where}.ann_file='
+    with pytest.raises(UserError, match=setting):
+        preflight.check_data(cfg, ('train',))
+
+
+@pytest.mark.parametrize(
+    'head', ['bbox_head.0', 'bbox_head.2', 'mask_head'], ids=lambda head: head.replace('.', '_')
+)
+def test_number_of_classes_in_nested_heads(data, head):
+    cfg = config(data)
+    cfg.merge_from_dict({f'model.roi_head.{head}.num_classes': 80})
+    with pytest.raises(UserError, match=f'3 classes .*model.roi_head.{head}.num_classes is 80'):
+        preflight.check_data(cfg, ('train',))
+
+
+@pytest.mark.parametrize(
+    'dataset, message',
+    [
+        (dict(data_root='nowhere'), 'data root nowhere does not exist'),
+        (dict(ann_file='no.json'), 'annotation file .*no.json does not exist'),
+        (dict(data_prefix=dict(img='no')), 'image folder .*no does not exist'),
+        (dict(data_prefix=dict(img='masks/..')), 'does not hold 0.png, the first image of'),
+        (dict(ann_file='classes.txt'), 'classes.txt is no COCO JSON'),
+        (
+            dict(metainfo=dict(classes=('square', 'circle', 'plate'))),
+            r'lacks \(circle\): its categories are square, bar, plate',
+        ),
+        (
+            dict(metainfo=dict(classes=('bar', 'square', 'plate'))),
+            'must be in the order of the categories',
+        ),
+        (dict(metainfo=None), r'lacks \(person, .* 80 in all\)'),
+        (dict(metainfo=dict(classes=('bar', 'plate'))), 'has 2 classes .*bar, plate'),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_one_sentence(data, dataset, message):
+    with pytest.raises(UserError, match=message) as error:
+        preflight.check_data(config(data, **dataset), ('train',))
+    assert 'train_dataloader' in str(error.value) or 'COCO JSON' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_what_is_not_on_this_machine_is_left_to_the_run(data):
+    preflight.check_data(config(data, data_root='s3://bucket/'), ('train',))
+    settings = dict(ann_file='no.json', backend_args=dict(backend='petrel'))
+    preflight.check_data(config(data, **settings), ('train',))
+
+
+def test_the_file_of_an_evaluator(data):
+    cfg = config(data)
+    cfg.val_dataloader = cfg.train_dataloader
+    cfg.val_evaluator = [dict(type='CocoMetric', ann_file='nowhere.json')]
+    preflight.check_data(cfg, ('train',))
+    with pytest.raises(UserError, match='nowhere.json .*--cfg-options val_evaluator.ann_file='):
+        preflight.check_data(cfg, ('train', 'val'))
+
+
+def weights_of(tmp_path, checkpoint, **settings):
+    path = tmp_path / 'weights.pth'
+    torch.save(checkpoint, path)
+    return preflight.read_weights(Config(dict(load_from=str(path), **settings)))
+
+
+def test_weights_are_compared_by_name_and_shape(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 3))
+    for fitting in (
+        dict(state_dict=model.state_dict()),
+        model.state_dict(),
+        {f'module.{name}': value for name, value in model.state_dict().items()},
+        {'0.bias': torch.zeros(3), 'head.weight': torch.zeros(1)},
+    ):
+        preflight.check_weights(weights_of(tmp_path, fitting), model)
+    preflight.check_weights(None, model)
+
+    for other in ({'0.bias': torch.zeros(4)}, {'1.bias': torch.zeros(3)}, dict(model={})):
+        with pytest.raises(CheckpointError, match='none of the . weights .* fits the Sequential'):
+            preflight.check_weights(weights_of(tmp_path, other), model)
+
+
+def test_resuming_needs_more_than_weights(tmp_path):
+    with pytest.raises(CheckpointError, match='no message_hub, meta, optimizer.* load_from='):
+        weights_of(tmp_path, dict(state_dict={}), resume=True)
+    with pytest.raises(CheckpointError, match='holds a list, a dict of weights was expected'):
+        weights_of(tmp_path, [torch.zeros(1)])
+
+
+def test_a_pretrained_part_must_be_there(tmp_path):
+    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'no.pth'))
+    cfg = Config(dict(model=dict(backbone=dict(init_cfg=[dict(type='Kaiming'), init]))))
+    with pytest.raises(CheckpointError, match='no.pth does not exist'):
+        preflight.check_pretrained(cfg)
+    cfg.model.backbone.init_cfg[1].checkpoint = 'torchvision://resnet50'
+    preflight.check_pretrained(cfg)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Trains on a Slurm cluster:
+#   GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS= \
+#       tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
+# Inside an allocation MASTER_PORT picks the port; the address is that of the job's first machine.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of tools/train.py]" >&2
+    exit 2
+fi
+partition=$1 job=$2 config=$3
+gpus=${GPUS:-8} per_node=${GPUS_PER_NODE:-8}
+if [ "$per_node" -gt "$gpus" ]; then per_node=$gpus; fi
+tools=$(cd "$(dirname "$0")" && pwd)
+# shellcheck disable=SC2086  # SRUN_ARGS are several arguments
+PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" exec srun \
+    --partition="$partition" --job-name="$job" \
+    --ntasks="$gpus" --ntasks-per-node="$per_node" --gres="gpu:$per_node" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+    "${PYTHON:-python}" -u "$tools/train.py" "$config" --launcher slurm "${@:4}"
