@@ -29,8 +29,8 @@ def factorized_context(
         O(N C d) operations, O(N C) memory.
     """
     with torch.autocast(k.device.type, enabled=False):
-        if k.dtype in (torch.float16, torch.bfloat16):
-            k, v, cls_k, cls_v = k.float(), v.float(), cls_k.float(), cls_v.float()
+        dtype = torch.promote_types(k.dtype, torch.float32)
+        k, v, cls_k, cls_v = (t.to(dtype) for t in (k, v, cls_k, cls_v))
         top = torch.maximum(k.amax(1, keepdim=True), cls_k).detach()  # (B, 1, C)
         k, cls_k = (k - top).exp_(), (cls_k - top).exp_()
         total = k.sum(1, keepdim=True) + cls_k  # (B, 1, C)

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-def depthwise_conv(x: Tensor, size: tuple[int, int], weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve every channel of a token map with its own kernel, padded to keep the size.
-
-    On a CPU it runs in float32 whatever the input is: half-precision depth-wise convolutions in
-    channels-last take there some 200 times as long.
-
-    Args:
-        x: (B, H * W, C) with ``size`` = (H, W).
-        size: The grid of x.
-        weight: (C, 1, k, k), k odd.
-        bias: (C,).
-
-    Returns:
-        (B, H * W, C); float32 on a CPU, elsewhere of the dtype that autocast or x asks for.
-    """
-    x = x.unflatten(1, size).permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
-    in_float32 = x.device.type == 'cpu'
-    if in_float32:
-        x, weight, bias = x.float(), weight.float(), bias.float()
-    with torch.autocast('cpu', enabled=False) if in_float32 else nullcontext():
-        x = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 
 class DepthwiseConv(nn.Module):
     """A depth-wise convolution of image tokens, stride 1, the size kept by zero padding.
+
+    On a CPU it runs in float32 also for half-precision input: half-precision depth-wise convolutions in
+    channels-last take there some 200 times as long.
 
     Args:
         dim: Channels C.
@@ -47,21 +27,29 @@ class DepthwiseConv(nn.Module):
         self.proj = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Map tokens (B, H * W, C) on the grid ``size`` = (H, W) to (B, H * W, C)."""
-        return depthwise_conv(x, size, self.proj.weight, self.proj.bias)
+        """Convolve the map of the tokens.
+
+        Args:
+            x: (B, H * W, C).
+            size: Their grid (H, W).
+
+        Returns:
+            (B, H * W, C); at least float32 on a CPU, else of the dtype that x or autocast asks for.
+        """
+        return _on_the_map(_conv, x, size, self.proj.weight, self.proj.bias)
 
 
 class WindowedDepthwiseConv(nn.Module):
     """A depth-wise convolution whose kernel size differs by attention head.
 
-    Run as one convolution with the largest window, the smaller kernels set into its middle: exactly
-    the same function, and in channels-last faster than one convolution a window.
+    It is run as one convolution with the largest window, the smaller kernels set into its middle:
+    exactly the same function, and in channels-last faster than one convolution a window.
 
     Args:
         dim: Channels C of all heads together.
         num_heads: Heads, each of C / num_heads channels.
-        windows: Kernel size -> number of heads that have it, in the order of the heads. The sizes are
-            odd and ascending, the numbers add up to ``num_heads``.
+        windows: Kernel size -> number of heads that have it, in the order of the heads. The sizes
+            are odd, the numbers add up to ``num_heads``.
 
     Raises:
         ValueError: ``windows`` does not fit ``num_heads``, or holds an even size.
@@ -74,22 +62,65 @@ class WindowedDepthwiseConv(nn.Module):
                 f'crpe_window must give odd kernel sizes to all {num_heads} heads, '
                 f'as {{3: 2, 5: 3, 7: 3}} does to 8, not {dict(windows)}.'
             )
-        head_dim = dim // num_heads
+        widths = [heads * (dim // num_heads) for heads in windows.values()]
         self.convs = nn.ModuleList(
-            nn.Conv2d(
-                heads * head_dim,
-                heads * head_dim,
-                size,
-                padding=size // 2,
-                groups=heads * head_dim,
-            )
-            for size, heads in windows.items()
+            nn.Conv2d(width, width, size, padding=size // 2, groups=width)
+            for width, size in zip(widths, windows)
         )
-        self.kernel_size = max(windows)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Map tokens (B, H * W, C) on the grid ``size`` = (H, W) to (B, H * W, C)."""
-        margins = [(self.kernel_size - conv.kernel_size[0]) // 2 for conv in self.convs]
-        weight = torch.cat([F.pad(c.weight, [m] * 4) for c, m in zip(self.convs, margins)])
+        """Convolve the map of the tokens: see :meth:`DepthwiseConv.forward`."""
+        weights = [conv.weight for conv in self.convs]
         bias = torch.cat([conv.bias for conv in self.convs])
-        return depthwise_conv(x, size, weight, bias)
+        return _on_the_map(_WindowedConv.apply, x, size, bias, *weights)
+
+
+def _on_the_map(conv, x, size, *parameters):
+    x = x.unflatten(1, size).permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
+    if x.device.type == 'cpu':
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast('cpu', enabled=False):
+            x = conv(x.to(dtype), *(p.to(dtype) for p in parameters))
+    else:
+        x = conv(x, *parameters)
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _conv(x, weight, bias):
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+
+def _merge(weights):
+    """Set the kernels of all windows into the middle of one as large as the largest."""
+    largest = max(weight.shape[-1] for weight in weights)
+    return torch.cat([F.pad(w, [(largest - w.shape[-1]) // 2] * 4) for w in weights])
+
+
+class _WindowedConv(torch.autograd.Function):
+    """One convolution for all windows, also for the gradient of the input.
+
+    The gradient of the weights is computed for each window by itself: on a CPU PyTorch takes for that
+    of one 7x7 kernel over all channels some ten times as long as for the convolution.
+    """
+
+    @staticmethod
+    def forward(ctx, x, bias, *weights):
+        ctx.save_for_backward(x, *weights)
+        return _conv(x, _merge(weights).to(x.dtype), bias.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, *weights = ctx.saved_tensors
+        needs_x, needs_bias, *needs_weights = ctx.needs_input_grad
+        grad_x = _conv(grad, _merge(weights).flip(2, 3).to(grad.dtype), None) if needs_x else None
+        grad_bias = grad.sum((0, 2, 3)) if needs_bias else None
+        grad_weights = [None] * len(weights)
+        if any(needs_weights):
+            widths = [len(weight) for weight in weights]
+            parts = zip(weights, x.split(widths, 1), grad.split(widths, 1))
+            grad_weights = [
+                conv2d_weight(x_part, w.shape, grad_part, padding=w.shape[-1] // 2, groups=len(w))
+                for w, x_part, grad_part in parts
+            ]
+        return grad_x, grad_bias, *grad_weights

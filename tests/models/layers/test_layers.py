@@ -77,6 +77,17 @@ def test_windows_are_one_convolution_each():
     torch.testing.assert_close(ours, tokens_of(torch.cat(parts, 1)))
 
 
+def test_gradients_of_windowed_convolutions():
+    torch.manual_seed(0)
+    crpe = WindowedDepthwiseConv(8, 8, {3: 2, 5: 3, 7: 3}).double()
+    x = torch.randn(2, 30, 8, dtype=torch.float64, requires_grad=True)
+
+    def convolve(x, *_):
+        return crpe(x, (5, 6))
+
+    assert torch.autograd.gradcheck(convolve, (x, *crpe.parameters()))
+
+
 @pytest.mark.parametrize('size', [(8, 12), (9, 13), (3, 1)])
 def test_patch_embedding_is_the_convolution_on_a_padded_map(size):
     torch.manual_seed(0)
