@@ -2,11 +2,12 @@
 
 python tools/check_parity.py tests/data/parity/*.json
 
-A file (JSON) states a ``model``, a ``salt``, the ``keys`` of the published checkpoint with their shapes,
-the number of ``params``, and ``runs``: an output of the authors' code each, for an ``input`` size, as
-values at flat positions and its standard deviation. Weights and images are made from the salt and the
-keys' names. The weights go through the conversion that published checkpoints take, the classifier's
-head included. Printed is, for each run, the largest difference over the standard deviation.
+A file (JSON) states a ``model``, a ``salt``, the ``keys`` of the published checkpoint with their
+shapes, the number of ``params``, and ``runs``: each an output of the authors' code for an ``input``
+size, as values at flat positions and its standard deviation. Weights and images are made from the
+salt and the keys' names. The weights go through the conversion that published checkpoints take, the
+classifier's head included. Printed is, for each run, the largest difference over the standard
+deviation.
 """
 
 from __future__ import annotations
@@ -69,11 +70,14 @@ def seeded_checkpoint(record: dict, family: str) -> dict[str, Tensor]:
     except KeyError as error:
         raise UserError(error.args[0]) from None
     weights = {
-        key: seeded_weight(name, record['keys'][name], record['salt']) for key, name in names.items()
+        key: seeded_weight(name, record['keys'][name], record['salt'])
+        for key, name in names.items()
     }
     count = sum(w.numel() for w in weights.values())
     if count != record['params']:
-        raise UserError(f'the keys hold {count:,} parameters, shared once, not {record["params"]:,}')
+        raise UserError(
+            f'the keys hold {count:,} parameters, shared once, not {record["params"]:,}'
+        )
     return weights
 
 
@@ -90,7 +94,9 @@ def build(record: dict, family: str, kind: str, weights: dict[str, Tensor]) -> n
         model = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=head)
     else:
         model = backbone
-        weights = {k[len('backbone.') :]: w for k, w in weights.items() if k.startswith('backbone.')}
+        weights = {
+            k[len('backbone.') :]: w for k, w in weights.items() if k.startswith('backbone.')
+        }
     try:
         model = MODELS.build(model)
     except ValueError as error:  # an unknown arch
@@ -133,15 +139,17 @@ def check(path: Path) -> list[tuple[str, float]]:
         divisor = TYPES[family][1]
         if height % divisor or width % divisor:
             raise UserError(
-                f'input {height}x{width}: the authors cut what their patches do not divide and ours '
-                f'pads it; sizes must be multiples of {divisor}'
+                f'input {height}x{width}: the authors cut what their patches do not divide and '
+                f'ours pads it; sizes must be multiples of {divisor}'
             )
         image = torch.from_numpy(random_normal('image' + record['salt'], (1, 3, height, width)))
         model = build(record, family, kind, weights)
         outputs = [model(image)] if kind == 'logits' else model(image)
         expected = [run['out']] if isinstance(run['out'], dict) else run['out']
         if len(outputs) != len(expected):
-            raise UserError(f'{kind}: ours are {len(outputs)} tensors, the official {len(expected)}')
+            raise UserError(
+                f'{kind}: ours are {len(outputs)} tensors, the official {len(expected)}'
+            )
         worst = np.max([difference(*pair) for pair in zip(outputs, expected)])
         results.append((f'{kind} {height}x{width}', worst))
     return results

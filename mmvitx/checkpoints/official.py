@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# Of each family: (pattern of an authors' key, our key). {scale} and {coarse} are the authors' number
-# of a scale, counted from 0 at their scale 1 and 2. Where several of their keys name one parameter,
-# as CoaT's encodings and MLPs that are shared do, all become the same key of ours.
+# Of each family: (pattern of an authors' key, our key). {scale} and {coarse} are the authors'
+# number of a scale, counted from 0 at their scale 1 and 2. Where several of their keys name one
+# parameter, as CoaT's encodings and MLPs that are shared do, all become the same key of ours.
 _RULES = {
     'coat': (
         (r'cls_token(?P<scale>\d)', 'cls_tokens.{scale}'),

@@ -19,14 +19,14 @@ class VisionBackbone(BaseModule):
 
     It takes images (B, 3, H, W) of any size and puts out a tuple:
 
-    ============= ================================================================================
+    ============= ==========================================================================
     ``out_type``  output
-    ============= ================================================================================
-    ``featmap``   maps (B, C_i, ceil(H / s_i), ceil(W / s_i)), NCHW-contiguous, fine to coarse, for
-                  the levels in ``out_indices``
+    ============= ==========================================================================
+    ``featmap``   maps (B, C_i, ceil(H / s_i), ceil(W / s_i)), NCHW-contiguous, fine to
+                  coarse, for the levels in ``out_indices``
     ``cls_token`` one (B, C), the class representation
     ``raw``       the tokens as the authors' code has them at that point
-    ============= ================================================================================
+    ============= ==========================================================================
 
     A part that the asked-for output does not use is not built, so every parameter gets a gradient.
 
@@ -36,7 +36,8 @@ class VisionBackbone(BaseModule):
             strides 4, 8, 16, 32.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
         num_stages: How many stages can be frozen.
-        with_cp: Compute the blocks again in the backward pass instead of storing what they computed.
+        with_cp: Activation checkpointing: compute the blocks again in the backward pass instead of
+            storing what they computed.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` to start from weights.
 
     Attributes:
@@ -66,13 +67,13 @@ class VisionBackbone(BaseModule):
             or list(out_indices) != sorted(set(out_indices) & set(range(len(STRIDES))))
         ):
             raise ValueError(
-                'out_indices must name pyramid levels in ascending order, as (0, 1, 2, 3) or (2, 3), '
-                f'not {out_indices}.'
+                'out_indices must name pyramid levels in ascending order, as (0, 1, 2, 3) or '
+                f'(2, 3), not {out_indices}.'
             )
         if frozen_stages not in range(-1, num_stages + 1):
             raise ValueError(
-                f'frozen_stages must be -1 (nothing), 0 (the patch embedding) or up to {num_stages}, '
-                f'not {frozen_stages}.'
+                'frozen_stages must be -1 (nothing), 0 (the patch embedding) or up to '
+                f'{num_stages}, not {frozen_stages}.'
             )
         self.out_type = out_type
         self.out_indices = tuple(out_indices)
@@ -144,7 +145,8 @@ def resolve_arch(arch: str | Mapping, archs: Mapping[str, Mapping], defaults: Ma
     if set(numbers) != set(known):
         missing, unknown = sorted(set(known) - set(numbers)), sorted(set(numbers) - set(known))
         raise ValueError(
-            f'arch as a dict needs the keys {", ".join(known)}; missing: {missing}, unknown: {unknown}.'
+            f'arch as a dict needs the keys {", ".join(known)}; missing: {missing}, '
+            f'unknown: {unknown}.'
         )
     return numbers
 

@@ -32,15 +32,12 @@ class SerialBlock(nn.Module):
         num_heads: Heads of the attention.
         mlp_ratio: Hidden channels of the MLP over C.
         drop_path_rate: Rate of stochastic depth.
-        cls_only: Put out nothing but the class token.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, drop_path_rate: float, cls_only: bool
-    ):
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path_rate: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = ConvAttention(dim, num_heads, cls_only)
+        self.attn = ConvAttention(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
@@ -58,10 +55,11 @@ class SerialBlock(nn.Module):
             tokens: The class token (B, 1, C) and the image tokens (B, H * W, C).
             size: Their grid (H, W).
             cpe: The position encoding that all blocks of the scale share.
-            crpe: Their shared relative position encoding.
+            crpe: Their shared relative position encoding; None if only the class token is asked
+                for.
 
         Returns:
-            The same two; with ``cls_only`` the class token alone.
+            The tokens asked for, updated.
         """
         cls_token, x = tokens
         tokens = cls_token, x + cpe(x, size)
@@ -83,7 +81,6 @@ class ParallelBlock(nn.Module):
         num_heads: Heads of the attention.
         mlp_ratio: Hidden channels of the MLP over C.
         drop_path_rate: Rate of stochastic depth.
-        cls_only: Put out nothing but the class tokens.
         out_scales: The scales whose tokens are asked for; those of the others are not to be used.
             All by default.
     """
@@ -95,14 +92,13 @@ class ParallelBlock(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         drop_path_rate: float,
-        cls_only: bool,
         out_scales: Sequence[int] | None = None,
     ):
         super().__init__()
         scales = range(num_scales)
         self.out_scales = tuple(scales if out_scales is None else out_scales)
         self.norm1 = nn.ModuleList(nn.LayerNorm(dim, eps=NORM_EPS) for _ in scales)
-        self.attn = nn.ModuleList(ConvAttention(dim, num_heads, cls_only) for _ in scales)
+        self.attn = nn.ModuleList(ConvAttention(dim, num_heads) for _ in scales)
         self.norm2 = nn.ModuleDict(
             {str(i): nn.LayerNorm(dim, eps=NORM_EPS) for i in self.out_scales}
         )
@@ -114,7 +110,7 @@ class ParallelBlock(nn.Module):
         scales: Sequence[Sequence[Tensor]],
         sizes: Sequence[tuple[int, int]],
         cpes: Sequence[DepthwiseConv],
-        crpes: Sequence[WindowedDepthwiseConv],
+        crpes: Sequence[WindowedDepthwiseConv | None],
     ) -> list[list[Tensor]]:
         """Update the tokens of all scales.
 
@@ -123,10 +119,11 @@ class ParallelBlock(nn.Module):
                 (B, H * W, C).
             sizes: The grid (H, W) of each.
             cpes: The position encoding of each, shared with its serial blocks.
-            crpes: The relative position encoding of each, likewise.
+            crpes: The relative position encoding of each, likewise; Nones if only the class tokens
+                are asked for.
 
         Returns:
-            The same, updated; with ``cls_only`` the class tokens alone.
+            The tokens asked for, updated.
         """
         scales = [(cls, x + cpe(x, size)) for (cls, x), size, cpe in zip(scales, sizes, cpes)]
         outs = [
@@ -148,7 +145,7 @@ class ParallelBlock(nn.Module):
         """Add up the attention outputs of all scales on the grid of one."""
         cls_out, *image_outs = zip(*outs)
         total = [sum(cls_out)]
-        for xs in image_outs:  # none with cls_only
+        for xs in image_outs:  # none if only the class tokens are asked for
             x = xs[target]
             for source, other in enumerate(xs):
                 if source != target:
@@ -162,7 +159,7 @@ class ParallelBlock(nn.Module):
 class CoaT(VisionBackbone):
     """CoaT backbone: four scales by serial blocks, joined by parallel blocks in all but the lite.
 
-    ``raw`` puts out, of each level in ``out_indices``, the tokens (B, 1 + H * W, C), the class token
+    ``raw`` puts out the tokens (B, 1 + H * W, C) of each level in ``out_indices``, the class token
     first. ``cls_token`` is the normed class token of the coarsest scale (lite), or the learned
     weighted sum of those of the three coarser scales. The maps of ``featmap`` have no norm.
 
@@ -177,7 +174,7 @@ class CoaT(VisionBackbone):
         drop_path_rate: Rate of stochastic depth, the same in all blocks as in the authors' code.
         frozen_stages: -1 nothing, 0 the first patch embedding, n <= 4 everything of the first n
             scales but the parallel blocks; an encoding shared with those stays frozen.
-        with_cp: Compute the blocks again in the backward pass instead of storing what they computed.
+        with_cp: Activation checkpointing of the blocks: less memory, more time.
         init_cfg: mmengine's.
 
     Raises:
@@ -254,58 +251,43 @@ class CoaT(VisionBackbone):
         )
         numbers = resolve_arch(arch, self.archs, self.arch_defaults)
         _check_numbers(numbers)
-        dims, depths, ratios = (
-            numbers[key] for key in ('embed_dims', 'serial_depths', 'mlp_ratios')
-        )
-        num_heads = numbers['num_heads']
         self.in_channels = in_channels
-        self.serial_depths = depths
 
+        # What the output needs: all scales if parallel blocks join them, else those up to the last.
         cls_only = out_type == 'cls_token'
         last = len(STRIDES) - 1 if cls_only else self.out_indices[-1]
         parallel_depth = numbers['parallel_depth'] if last > 0 else 0
         num_scales = len(STRIDES) if parallel_depth else last + 1
+        dims, depths, ratios = (
+            numbers[key][:num_scales] for key in ('embed_dims', 'serial_depths', 'mlp_ratios')
+        )
+        num_heads = numbers['num_heads']
 
         self.patch_embeds = nn.ModuleList(
-            PatchEmbed(channels, dim, patch_size)
-            for channels, dim, patch_size in zip(
-                (in_channels, *dims), dims[:num_scales], PATCH_SIZES
-            )
+            PatchEmbed(*shape) for shape in zip((in_channels, *dims), dims, PATCH_SIZES)
         )
         self.cls_tokens = nn.ParameterList(
-            nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02) for dim in dims[:num_scales]
+            nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02) for dim in dims
         )
         # The encodings are held here, once; the blocks of a scale are handed them.
-        self.cpes = nn.ModuleList(DepthwiseConv(dim, 3) for dim in dims[:num_scales])
+        self.cpes = nn.ModuleList(DepthwiseConv(dim, 3) for dim in dims)
         self.crpes = nn.ModuleList(
-            WindowedDepthwiseConv(dim, num_heads, numbers['crpe_window'])
-            for dim in dims[:num_scales]
+            WindowedDepthwiseConv(dim, num_heads, numbers['crpe_window']) for dim in dims
         )
         self.serial_blocks = nn.ModuleList(
-            nn.ModuleList(
-                SerialBlock(
-                    dim,
-                    num_heads,
-                    ratio,
-                    drop_path_rate,
-                    # Behind the very last block nothing reads the image tokens.
-                    cls_only and not parallel_depth and (i, j) == (num_scales - 1, depth - 1),
-                )
-                for j in range(depth)
-            )
-            for i, (dim, depth, ratio) in enumerate(zip(dims[:num_scales], depths, ratios))
+            nn.ModuleList(SerialBlock(dim, num_heads, ratio, drop_path_rate) for _ in range(depth))
+            for dim, depth, ratio in zip(dims, depths, ratios)
         )
+        # Behind the last parallel block nothing reads a scale that is not asked for.
+        asked = range(num_scales - 1) if cls_only else [i - 1 for i in self.out_indices if i > 0]
         self.parallel_blocks = nn.ModuleList(
             ParallelBlock(
                 dims[-1],
-                len(dims) - 1,
+                num_scales - 1,
                 num_heads,
                 ratios[-1],
                 drop_path_rate,
-                cls_only and j == parallel_depth - 1,
-                None
-                if cls_only or j < parallel_depth - 1
-                else [i - 1 for i in self.out_indices if i],
+                out_scales=asked if j == parallel_depth - 1 else None,
             )
             for j in range(parallel_depth)
         )
@@ -315,7 +297,7 @@ class CoaT(VisionBackbone):
             if parallel_depth:
                 self.aggregate = nn.Conv1d(len(read), 1, kernel_size=1)
             elif depths[-1] == 1:
-                del self.crpes[-1]  # the one block that would use it puts out the class token only
+                del self.crpes[-1]  # its one block puts out the class token alone, without it
             self.out_channels, self.strides = (dims[-1],), ()
         else:
             self.out_channels = tuple(dims[i] for i in self.out_indices)
@@ -328,22 +310,19 @@ class CoaT(VisionBackbone):
         """Map images (B, in_channels, H, W) to what ``out_type`` says."""
         check_images(images, self.in_channels)
         scales, sizes = [], []
-        x = images.permute(0, 2, 3, 1)
         for i, blocks in enumerate(self.serial_blocks):
+            x = scales[-1][1].unflatten(1, sizes[-1]) if i else images.permute(0, 2, 3, 1)
             x, size = self.patch_embeds[i](x)
             tokens = self.cls_tokens[i].expand(len(x), -1, -1), x
-            crpe = self.crpes[i] if i < len(self.crpes) else None
             for block in blocks:
+                crpe = None if self._puts_out_cls_only(block) else self.crpes[i]
                 tokens = self.run(block, tokens, size, self.cpes[i], crpe)
             scales.append(tokens)
             sizes.append(size)
-            x = tokens[-1].unflatten(1, size) if i + 1 < len(self.serial_blocks) else None
 
-        if self.parallel_blocks:  # they leave the finest scale alone
-            coarse, cpes, crpes = scales[1:], list(self.cpes)[1:], list(self.crpes)[1:]
-            for block in self.parallel_blocks:
-                coarse = self.run(block, coarse, sizes[1:], cpes, crpes)
-            scales[1:] = coarse
+        for block in self.parallel_blocks:  # they leave the finest scale alone
+            crpes = [None if self._puts_out_cls_only(block) else crpe for crpe in self.crpes]
+            scales[1:] = self.run(block, scales[1:], sizes[1:], list(self.cpes)[1:], crpes[1:])
 
         if self.out_type == 'cls_token':
             cls_token = torch.cat([norm(scales[int(i)][0]) for i, norm in self.norms.items()], 1)
@@ -353,6 +332,10 @@ class CoaT(VisionBackbone):
         if self.out_type == 'raw':
             return tuple(torch.cat(scales[i], 1) for i in self.out_indices)
         return tuple(to_featmap(scales[i][1], sizes[i]) for i in self.out_indices)
+
+    def _puts_out_cls_only(self, block):
+        last_block = (self.parallel_blocks or self.serial_blocks[-1])[-1]
+        return self.out_type == 'cls_token' and block is last_block
 
     def stage_parts(self, stage: int) -> Iterable[nn.Module | nn.Parameter]:
         """Yield what ``frozen_stages >= stage`` freezes beyond ``frozen_stages = stage - 1``."""
@@ -366,8 +349,8 @@ class CoaT(VisionBackbone):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Tell how deep a parameter lies: see :class:`VisionBackbone`.
 
-        A serial and a parallel block are a layer each; what a scale shares lies as deep as the first
-        of its blocks, the patch embedding of the image under all.
+        A serial and a parallel block are a layer each; what a scale shares lies as deep as the
+        first of its blocks, the patch embedding of the image under all.
         """
         num_layers = sum(map(len, self.serial_blocks)) + len(self.parallel_blocks) + 2
         name = param_name[len(prefix) :] if param_name.startswith(prefix) else ''
@@ -400,8 +383,8 @@ def _check_numbers(numbers):
     num_heads = numbers['num_heads']
     if not len(dims) == len(depths) == len(ratios) == len(STRIDES):
         raise ValueError(
-            f'embed_dims, serial_depths and mlp_ratios need {len(STRIDES)} numbers each, one a scale, '
-            f'not {dims}, {depths} and {ratios}.'
+            f'embed_dims, serial_depths and mlp_ratios need {len(STRIDES)} numbers each, one a '
+            f'scale, not {dims}, {depths} and {ratios}.'
         )
     if any(dim % num_heads for dim in dims):
         raise ValueError(f'num_heads={num_heads} must divide every width in embed_dims={dims}.')
@@ -412,6 +395,6 @@ def _check_numbers(numbers):
         )
     if numbers['parallel_depth'] and not (len(set(dims[1:])) == len(set(ratios[1:])) == 1):
         raise ValueError(
-            'Parallel blocks need equal widths and MLP ratios at the scales 2 to 4, which share one '
-            f'MLP; not embed_dims={dims} with mlp_ratios={ratios}.'
+            'Parallel blocks need equal widths and MLP ratios at the scales 2 to 4, which share '
+            f'one MLP; not embed_dims={dims} with mlp_ratios={ratios}.'
         )

@@ -14,8 +14,8 @@ def factorized_context(
 ) -> Tensor:
     r"""Compute :math:`\mathrm{softmax}(K)^\top V`, the softmax over all tokens (equation 3).
 
-    It is computed in float32 and divided by the sum after the product: a softmax over N tokens holds
-    numbers around 1 / N, which float16 cannot tell from zero once N is in the ten thousands.
+    It is computed in float32 and divided by the sum after the product: a softmax over N tokens
+    holds numbers around 1 / N, which float16 cannot tell from zero once N is in the ten thousands.
 
     Args:
         k: Keys of the image tokens, (B, N, C).
@@ -52,16 +52,14 @@ class ConvAttention(nn.Module):
     Args:
         dim: Channels C.
         num_heads: Heads h; they divide C.
-        cls_only: Compute the output of the class token only.
 
     Source: arXiv 2104.06399, sections 3.1 and 3.2; ``FactorAtt_ConvRelPosEnc`` in the authors'
     ``src/models/coat.py``.
     """
 
-    def __init__(self, dim: int, num_heads: int, cls_only: bool = False):
+    def __init__(self, dim: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.cls_only = cls_only
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -78,11 +76,12 @@ class ConvAttention(nn.Module):
             cls_token: (B, 1, C).
             x: Image tokens (B, H * W, C).
             size: Their grid (H, W).
-            crpe: The encoding that the blocks of this scale share; not used with ``cls_only``.
+            crpe: The encoding that the blocks of this scale share; None if only the class token is
+                asked for.
 
         Returns:
-            What the attention finds for the class token, and for the image tokens unless
-            ``cls_only``; shaped like them.
+            What the attention finds for the class token and, unless ``crpe`` is None, for the
+            image tokens; shaped like them.
         """
         (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
         k, v = F.linear(x, w_k, b_k), F.linear(x, w_v, b_v)
@@ -90,7 +89,7 @@ class ConvAttention(nn.Module):
         context = factorized_context(k, v, cls_k, cls_v, self.num_heads)
         context = (context * (x.shape[-1] // self.num_heads) ** -0.5).to(k.dtype)
         cls_out = self.proj(_attend(cls_q, context))
-        if self.cls_only:
+        if crpe is None:
             return (cls_out,)
         q = F.linear(x, w_q, b_q)
         return cls_out, self.proj(q * crpe(v, size) + _attend(q, context))

@@ -14,8 +14,8 @@ from torch.nn.grad import conv2d_weight
 class DepthwiseConv(nn.Module):
     """A depth-wise convolution of image tokens, stride 1, the size kept by zero padding.
 
-    On a CPU it runs in float32 also for half-precision input: half-precision depth-wise convolutions in
-    channels-last take there some 200 times as long.
+    On a CPU it runs in float32 also for half-precision input: half-precision depth-wise
+    convolutions in channels-last take there some 200 times as long.
 
     Args:
         dim: Channels C.
@@ -99,8 +99,8 @@ def _merge(weights):
 class _WindowedConv(torch.autograd.Function):
     """One convolution for all windows, also for the gradient of the input.
 
-    The gradient of the weights is computed for each window by itself: on a CPU PyTorch takes for that
-    of one 7x7 kernel over all channels some ten times as long as for the convolution.
+    The gradient of the weights is computed for each window by itself: that of one 7x7 kernel over
+    all channels takes on a CPU some ten times as long as the convolution.
     """
 
     @staticmethod

@@ -33,7 +33,8 @@ class PatchEmbed(nn.Module):
             x: (B, H, W, C_in), any strides.
 
         Returns:
-            The tokens (B, h * w, C), row by row, and their grid (h, w) = (ceil(H / P), ceil(W / P)).
+            The tokens (B, h * w, C), row by row, and their grid (h, w), which is
+            (ceil(H / P), ceil(W / P)).
         """
         p = self.patch_size
         batch, height, width, channels = x.shape
