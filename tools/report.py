@@ -127,7 +127,7 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
     for picture, file in zip(axes.flat, pictures):
         picture.imshow(plt.imread(file), interpolation='nearest')
         picture.set_title(file.stem, fontsize=8)
-    figure.suptitle('left: truth, right: prediction')
+    figure.suptitle('truth and prediction (where they are side by side: truth on the left)')
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -1,0 +1,50 @@
+"""The demo is nothing but the tools, in the right order."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
+import demo  # noqa: E402
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """The commands that the demo runs; training leaves what mmengine would."""
+    commands = []
+
+    def run(command, cwd, check):
+        assert cwd == tmp_path and check
+        commands.append(command[1:])
+        if command[1] == 'tools/train.py':
+            work_dir = tmp_path / 'work_dirs' / 'any'
+            work_dir.mkdir(parents=True, exist_ok=True)
+            (work_dir / 'last_checkpoint').write_text('/where/it/was/trained/iter_600.pth')
+
+    monkeypatch.setattr(demo, 'ROOT', tmp_path)
+    monkeypatch.setattr(subprocess, 'run', run)
+    return commands
+
+
+def test_steps(commands, capsys):
+    demo.main(['configs/demo/any.py'])
+    work, pictures = 'work_dirs/any', 'work_dirs/any/pictures'
+    assert commands == [
+        ['tools/make_digits.py'],
+        ['tools/train.py', 'configs/demo/any.py', '--work-dir', work],
+        ['tools/test.py', 'configs/demo/any.py', f'{work}/iter_600.pth']
+        + ['--work-dir', work, '--show-dir', pictures],
+        ['tools/report.py', work, '--show-dir', pictures],
+    ]
+    printed = capsys.readouterr().out
+    assert all(' '.join(command) in printed for command in commands)
+
+
+def test_second_start_goes_on(commands, capsys):
+    demo.main(['configs/demo/any.py'])
+    assert 'remove that folder' not in capsys.readouterr().out
+    demo.main(['configs/demo/any.py'])
+    assert commands[5][-1] == '--resume'
+    assert 'remove that folder' in capsys.readouterr().out
