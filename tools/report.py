@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use('Agg')  # files only, so that it runs where there is no display
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 HEADLINES = ('mAP', 'mIoU', 'top1')  # how the names of the metrics end that are plotted
 NOT_METRICS = ('step', 'time', 'data_time')

@@ -1,17 +1,17 @@
 """The demo is nothing but the tools, in the right order."""
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
-import demo  # noqa: E402
+
+@pytest.fixture
+def demo(tool):
+    return tool('demo')
 
 
 @pytest.fixture
-def commands(tmp_path, monkeypatch):
+def commands(demo, tmp_path, monkeypatch):
     """The commands that the demo runs; training leaves what mmengine would."""
     commands = []
 
@@ -28,7 +28,7 @@ def commands(tmp_path, monkeypatch):
     return commands
 
 
-def test_steps(commands, capsys):
+def test_steps(demo, commands, capsys):
     demo.main(['configs/demo/any.py'])
     work, pictures = 'work_dirs/any', 'work_dirs/any/pictures'
     assert commands == [
@@ -42,7 +42,7 @@ def test_steps(commands, capsys):
     assert all(' '.join(command) in printed for command in commands)
 
 
-def test_second_start_goes_on(commands, capsys):
+def test_second_start_goes_on(demo, commands, capsys):
     demo.main(['configs/demo/any.py'])
     assert 'remove that folder' not in capsys.readouterr().out
     demo.main(['configs/demo/any.py'])

@@ -1,15 +1,16 @@
 """The report reads what mmengine logs, of any host, and draws what is there."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
-import report  # noqa: E402
+
+@pytest.fixture
+def report(tool):
+    return tool('report')
 
 
 def log(work_dir: Path, time: str, records: list[dict]) -> None:
@@ -26,7 +27,7 @@ def train(step: int, loss: float) -> dict:
     ('name', 'other'),
     [('coco/segm_mAP', 'coco/segm_mAP_50'), ('mIoU', 'mAcc'), ('accuracy/top1', 'accuracy/top5')],
 )
-def test_curves_of_every_host(tmp_path, name, other):
+def test_curves_of_every_host(report, tmp_path, name, other):
     metrics = {name: 0.5, other: 0.75, 'time': 1.0, 'step': 1}
     log(tmp_path, '20260101_000000', [train(20, 3.0), train(40, 2.0), metrics])
     loss, curves = report.read_curves(tmp_path)
@@ -37,7 +38,7 @@ def test_curves_of_every_host(tmp_path, name, other):
     assert cv2.imread(str(tmp_path / 'curves.png')) is not None
 
 
-def test_resumed_training_replaces_what_it_repeats(tmp_path):
+def test_resumed_training_replaces_what_it_repeats(report, tmp_path):
     metric = {'mIoU': 0.1, 'step': 0}
     log(tmp_path, '20260101_000000', [train(10, 3), metric, train(20, 2), metric, train(30, 9)])
     log(tmp_path, '20260101_000001', [train(20, 2.5), {**metric, 'mIoU': 0.2}])
@@ -46,7 +47,7 @@ def test_resumed_training_replaces_what_it_repeats(tmp_path):
     assert curves == {'mIoU': {10: 0.1, 20: 0.2}}
 
 
-def test_metrics_of_the_last_test_are_printed(tmp_path, capsys):
+def test_metrics_of_the_last_test_are_printed(report, tmp_path, capsys):
     log(tmp_path, '20260101_000000', [train(10, 3.0), {'coco/bbox_mAP': 0.1, 'step': 10}])
     for time, value in (('20260101_000001', 0.25), ('20260101_000002', 0.625)):
         (tmp_path / time).mkdir()
@@ -59,7 +60,7 @@ def test_metrics_of_the_last_test_are_printed(tmp_path, capsys):
     assert len(lines) == 3
 
 
-def test_pictures_of_all_sizes_are_joined(tmp_path, capsys):
+def test_pictures_of_all_sizes_are_joined(report, tmp_path, capsys):
     log(tmp_path, '20260101_000000', [train(10, 3.0)])
     for i, size in enumerate([(160, 320, 3), (90, 180, 3), (40, 30, 3)]):
         folder = tmp_path / 'pictures' / str(i)
@@ -70,7 +71,7 @@ def test_pictures_of_all_sizes_are_joined(tmp_path, capsys):
     assert str(tmp_path / 'predictions.png') in capsys.readouterr().out
 
 
-def test_says_what_is_missing(tmp_path):
+def test_says_what_is_missing(report, tmp_path):
     with pytest.raises(FileNotFoundError, match='no log of a training'):
         report.main([str(tmp_path)])
     log(tmp_path, '20260101_000000', [train(10, 3.0)])
