@@ -152,31 +152,31 @@ def tiny_data(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture
-def write_config(tiny_data, tmp_path):
-    """Writes a tiny config of a host; a second one of a test needs another name."""
+@pytest.fixture(scope='session')
+def write_config(tiny_data):
+    """Writes the tiny config of a host into a folder."""
 
-    def write(host='mmdet', root=tiny_data, name=None, extra='') -> str:
+    def write(folder: Path, host: str = 'mmdet', root: Path = tiny_data, extra: str = '') -> str:
         text = CONFIGS[host].replace('{root}', str(root)).replace('{classes}', repr(CLASSES))
-        path = tmp_path / f'{name or f"{host}_{tmp_path.name}"}.py'
+        path = folder / f'tiny_{host}.py'
         path.write_text(text + LOOPS + extra)
         return str(path)
 
     return write
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """Loads a tool by name; what it runs uses one thread and shares no state with other tests."""
+@pytest.fixture(scope='session')
+def tool():
+    """Loads a tool by name, to run it in this process."""
 
     def load(name: str) -> ModuleType:
+        MessageHub._instance_dict.clear()  # named by the second: two quick runs would share one
+        torch.set_num_threads(1)  # on this little work threads wait for each other
         spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on this little work threads wait for each other
     yield load
     torch.set_num_threads(threads)
-    MessageHub._instance_dict.clear()

@@ -51,7 +51,9 @@ def main(argv: list[str] | None = None) -> Runner:
     runner = launch.build_runner(cfg, 'train', 'val')
     try:
         runner.train()
-    except KeyboardInterrupt:
+    except BaseException as e:
+        if not was_interrupted(e):
+            raise
         if launch.is_first_process():
             print(f'\n{how_to_resume(args, runner)}', file=sys.stderr)
         sys.exit(130)
@@ -75,6 +77,15 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether it began with Ctrl-C; mmengine turns that into other errors while it saves."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def how_to_resume(args: argparse.Namespace, runner: Runner) -> str:

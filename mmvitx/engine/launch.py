@@ -130,6 +130,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
         UserError: In one sentence, if data, checkpoint, output folder or processes are not as the
             config says.
     """
+    _check_launcher(cfg)
     _check_amp(cfg)
     preflight.check_data(cfg, loops)
     if 'train' in loops:
@@ -177,10 +178,13 @@ def _no_config(path: Path) -> str:
 def _describe(error: Exception) -> str:
     """An error in a line: its message, and the line of the config that raised it."""
     message = str(error).splitlines()[0] if str(error) else 'no message'
-    if isinstance(error, SyntaxError):
-        return message
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = '' if 'site-packages' in frame.filename else f' (line {frame.lineno})'
+    if isinstance(error, SyntaxError) and error.lineno:
+        message, where = error.msg, f' (line {error.lineno})'
+    elif 'site-packages' in frame.filename:
+        where = ''
+    else:
+        where = f' (line {frame.lineno})'
     return f'{type(error).__name__}: {message}{where}'
 
 
@@ -227,29 +231,30 @@ def _check_amp(cfg: Config) -> None:
         )
 
 
-def _init_processes(cfg: Config) -> None:
-    """Prepares a distributed run on a CPU; on accelerators mmengine does everything itself.
-
-    mmengine would select a GPU, and hand DistributedDataParallel one.
-    """
-    if cfg.launcher == 'none':
-        return
-    names = LAUNCHERS[cfg.launcher]
-    missing = [name for name in names if name not in os.environ]
+def _check_launcher(cfg: Config) -> None:
+    missing = [name for name in LAUNCHERS[cfg.launcher] if name not in os.environ]
     if missing:
         raise UserError(
             f'--launcher {cfg.launcher} was asked for, but {", ".join(missing)} is not set in the '
             'environment: start it by tools/dist_train.sh, torchrun, srun or mpirun'
         )
-    if get_device() != 'cpu':
-        return
-    if preflight.find_values(cfg.model, 'type', ('SyncBN', 'MMSyncBN')):
+    sync = preflight.find_values(cfg.model, 'type', ('SyncBN', 'MMSyncBN'))
+    if cfg.launcher != 'none' and get_device() == 'cpu' and sync:
         raise UserError(
-            'this model has SyncBN, which does not run in several processes on a CPU: '
+            f'{sync[0]} is SyncBN, which does not run in several processes on a CPU: '
             'use GPUs, or one process, which turns it into BN'
         )
-    for name, value in zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), names):
-        os.environ[name] = os.environ[value]
+
+
+def _init_processes(cfg: Config) -> None:
+    """Prepares a distributed run on a CPU; on accelerators mmengine does everything itself.
+
+    mmengine would select a GPU, and hand DistributedDataParallel one.
+    """
+    if cfg.launcher == 'none' or get_device() != 'cpu':
+        return
+    for name, theirs in zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), LAUNCHERS[cfg.launcher]):
+        os.environ[name] = os.environ[theirs]
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     dist.init_process_group('gloo')
@@ -258,5 +263,4 @@ def _init_processes(cfg: Config) -> None:
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
-        **(cfg.get('model_wrapper_cfg') or {}),
     )

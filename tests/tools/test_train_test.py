@@ -1,0 +1,357 @@
+"""tools/train.py and tools/test.py, on data and models of seconds (see conftest.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import EpochBasedTrainLoop
+
+from mmvitx.checkpoints import load_file
+from mmvitx.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+METRICS = dict(mmdet='coco/bbox_mAP', mmseg='mIoU', mmpretrain='accuracy/top1')
+
+
+@pytest.fixture(scope='module')
+def trained(tool, write_config, tmp_path_factory) -> dict[str, Path]:
+    """Of each host a work dir with a config and the checkpoint of an epoch."""
+    folders = {}
+    for host in HOSTS:
+        folder = folders[host] = tmp_path_factory.mktemp(host)
+        (folder / 'config').mkdir()  # mmengine writes one of the same name into the work dir
+        config = write_config(folder / 'config', host)
+        runner = tool('train').main([config, '--work-dir', str(folder), '--seed', '3'])
+        assert runner.iter == 2
+    return folders
+
+
+def arguments(trained, host, tmp_path) -> list[str]:
+    folder = trained[host]
+    config, checkpoint = folder / f'config/tiny_{host}.py', folder / 'epoch_1.pth'
+    return [str(config), str(checkpoint), '--work-dir', str(tmp_path / 'work')]
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_evaluates(trained, tool, tmp_path, capfd, host):
+    out, show = tmp_path / 'new' / 'predictions.pkl', tmp_path / 'show'
+    metrics = tool('test').main(
+        arguments(trained, host, tmp_path)
+        + ['--classwise', '--out', str(out), '--show-dir', str(show)]
+    )
+    assert 0 <= metrics[METRICS[host]] <= 100
+    with open(out, 'rb') as file:
+        assert len(pickle.load(file)) == 4
+
+    pictures = sorted(show.rglob('*.png'))
+    assert len(pictures) == 4 and all(cv2.imread(str(path)) is not None for path in pictures)
+    printed = capfd.readouterr().out
+    assert f'predictions: {out}' in printed and f'pictures: {pictures[0].parent}' in printed
+
+    if host == 'mmdet':
+        assert {'coco/segm_mAP', 'coco/square_precision', 'coco/plate_precision'} <= metrics.keys()
+        assert printed.count('Average Precision  (AP)') == 12  # of boxes and of masks
+    elif host == 'mmpretrain':
+        assert len(metrics['by-class/precision_classwise']) == 3
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_augments(trained, tool, tmp_path, capfd, host):
+    metrics = tool('test').main([*arguments(trained, host, tmp_path), '--tta'])
+    assert METRICS[host] in metrics
+    if host == 'mmdet':
+        assert 'coco/segm_mAP' not in metrics
+        assert 'masks are not evaluated' in capfd.readouterr().out
+
+
+def test_augmented_views_are_turned_back(trained, tool, write_config, tiny_data, tmp_path):
+    """What is merged for a symmetric image is symmetric; without flipping it is not."""
+    data = shutil.copytree(tiny_data, tmp_path / 'data')
+    for path in data.glob('images/*.png'):
+        image = cv2.imread(str(path))
+        cv2.imwrite(str(path), np.maximum(image, image[:, ::-1]))
+    config = write_config(tmp_path, 'mmseg', root=data)
+    checkpoint, out = str(trained['mmseg'] / 'epoch_1.pth'), tmp_path / 'out.pkl'
+    symmetric = {}
+    for augmented in ([], ['--tta']):
+        tool('test').main(
+            [config, checkpoint, '--work-dir', str(tmp_path / 'work'), '--out', str(out)]
+            + augmented
+        )
+        labels = [one['pred_sem_seg']['data'] for one in pickle.loads(out.read_bytes())]
+        symmetric[bool(augmented)] = all(torch.equal(map, map.flip(-1)) for map in labels)
+    assert symmetric == {True: True, False: False}
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_resumes(trained, tool, tmp_path, host):
+    config = str(trained[host] / f'config/tiny_{host}.py')
+    options = ['--seed', '3', '--cfg-options', 'train_cfg.max_epochs=2']
+    work = str(shutil.copytree(trained[host], tmp_path / 'work'))
+    named = tool('train').main(
+        [config, '--work-dir', str(tmp_path), '--resume', f'{work}/epoch_1.pth', *options]
+    )
+    (tmp_path / 'work' / 'last_checkpoint').write_text(f'{work}/epoch_1.pth')
+    latest = tool('train').main([config, '--work-dir', work, '--resume', *options])
+    assert named.epoch == latest.epoch == 2 and named.iter == latest.iter == 4
+    assert (tmp_path / 'epoch_2.pth').is_file() and (tmp_path / 'work' / 'epoch_2.pth').is_file()
+    assert len(latest.message_hub.get_scalar('train/loss').data[0]) == 4
+    assert same(named.model, latest.model)
+
+
+def same(model, other) -> bool:
+    other = other.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in model.state_dict().items())
+
+
+def test_a_seed_repeats_a_run(trained, tool, tmp_path):
+    config = str(trained['mmdet'] / 'config/tiny_mmdet.py')
+    first = load_file(trained['mmdet'] / 'epoch_1.pth')['state_dict']
+    for seed, equal in (('3', True), ('4', False)):
+        runner = tool('train').main([config, '--work-dir', str(tmp_path), '--seed', seed])
+        assert runner.seed == int(seed)
+        weights = runner.model.state_dict()
+        assert all(torch.equal(value, first[name]) for name, value in weights.items()) is equal
+
+
+def test_scales_the_learning_rate(trained, tool, tmp_path):
+    config = str(trained['mmpretrain'] / 'config/tiny_mmpretrain.py')
+    runner = tool('train').main([config, '--work-dir', str(tmp_path), '--auto-scale-lr'])
+    assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(1e-3 * 2 / 16)
+
+
+def test_starts_from_weights(trained, tool, tmp_path):
+    """From those that fit; the head of another number of classes starts anew."""
+    config = str(trained['mmpretrain'] / 'config/tiny_mmpretrain.py')
+    checkpoint = load_file(trained['mmpretrain'] / 'epoch_1.pth')
+    checkpoint['state_dict']['head.fc.weight'] = torch.zeros(9, 64)
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    options = [f'load_from={tmp_path}/other.pth', 'optim_wrapper.optimizer.lr=0']
+    runner = tool('train').main([config, '--work-dir', str(tmp_path), '--cfg-options', *options])
+    name = 'backbone.layer1.0.conv1.weight'
+    torch.testing.assert_close(runner.model.state_dict()[name], checkpoint['state_dict'][name])
+
+
+# What a user gets wrong: (arguments after the config, what the one sentence says).
+TRAIN_ERRORS = {
+    'data root': (
+        ['--cfg-options', 'train_dataloader.dataset.data_root=nowhere'],
+        'data root nowhere does not exist',
+    ),
+    'annotation file': (
+        ['--cfg-options', 'val_dataloader.dataset.ann_file=no.json'],
+        'annotation file .*no.json does not exist',
+    ),
+    'image folder': (
+        ['--cfg-options', 'train_dataloader.dataset.data_prefix.img=no'],
+        'image folder .*no does not exist',
+    ),
+    'evaluator': (['--cfg-options', 'val_evaluator.ann_file=no.json'], 'no.json does not exist'),
+    'no COCO JSON': (
+        ['--cfg-options', 'train_dataloader.dataset.ann_file=classes.txt'],
+        'classes.txt is no COCO JSON',
+    ),
+    'num_classes': (
+        ['--cfg-options', 'model.roi_head.bbox_head.num_classes=80'],
+        'has 3 classes .* model.roi_head.bbox_head.num_classes is 80',
+    ),
+    'classes': (
+        ['--cfg-options', 'train_dataloader.dataset.metainfo.classes=(bar,car)'],
+        r'lacks \(car\)',
+    ),
+    'name of an option': (
+        ['--cfg-options', 'optim_wraper.optimizer.lr=1'],
+        'no optim_wraper; did you mean optim_wrapper.optimizer.lr?',
+    ),
+    'middle of an option': (
+        ['--cfg-options', 'model.backbon.depth=34'],
+        'no model.backbon; did you mean model.backbone.depth?',
+    ),
+    'option that does not fit': (
+        ['--cfg-options', 'test_dataloader.dataset.pipeline.9.type=A'],
+        'test_dataloader.dataset.pipeline.9.type=A does not fit the config',
+    ),
+    'amp': (['--amp'], 'needs an accelerator'),
+    'resume from nothing': (['--resume', 'no.pth'], 'checkpoint no.pth does not exist'),
+    'load from nothing': (['--cfg-options', 'load_from=no.pth'], 'no.pth does not exist'),
+    'launcher': (['--launcher', 'pytorch'], 'RANK, LOCAL_RANK, WORLD_SIZE .*dist_train.sh'),
+}
+
+
+@pytest.mark.parametrize('error', TRAIN_ERRORS)
+def test_train_says_what_is_wrong(trained, tool, tmp_path, monkeypatch, error):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(EpochBasedTrainLoop, 'run', None)  # no training starts
+    for name in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'):
+        monkeypatch.delenv(name, raising=False)
+    args, message = TRAIN_ERRORS[error]
+    if error == 'amp' and torch.cuda.is_available():
+        pytest.skip('there is an accelerator')
+    with pytest.raises(UserError, match=message) as raised:
+        tool('train').main([str(trained['mmdet'] / 'config/tiny_mmdet.py'), *args])
+    assert '\n' not in str(raised.value)
+    assert not list(tmp_path.iterdir())  # not even a folder is left
+
+
+def test_train_needs_what_a_part_starts_from(write_config, tool, tmp_path):
+    init = "dict(type='Pretrained', checkpoint='no.pth')"
+    config = write_config(tmp_path, extra=f"model['backbone']['init_cfg'] = {init}\n")
+    with pytest.raises(UserError, match='checkpoint no.pth does not exist'):
+        tool('train').main([config])
+
+
+def test_train_refuses_an_output_folder(trained, tool, tmp_path):
+    (tmp_path / 'file').touch()
+    config = str(trained['mmdet'] / 'config/tiny_mmdet.py')
+    with pytest.raises(UserError, match='output folder .*file/work cannot be written .*--work-dir'):
+        tool('train').main([config, '--work-dir', str(tmp_path / 'file/work')])
+
+
+def test_train_needs_a_base_batch_size(write_config, tool, tmp_path):
+    config = write_config(tmp_path, extra='del auto_scale_lr\n')
+    with pytest.raises(UserError, match='add auto_scale_lr'):
+        tool('train').main([config, '--auto-scale-lr'])
+
+
+@pytest.mark.parametrize('text', ['a', 'a=[(1,2', 'a=1,2)'])
+def test_an_option_that_cannot_be_parsed(trained, tool, capsys, text):
+    with pytest.raises(SystemExit) as exit:
+        tool('train').main([str(trained['mmdet'] / 'config/tiny_mmdet.py'), '--cfg-options', text])
+    assert exit.value.code == 2
+    assert f'--cfg-options {text}: expected KEY=VALUE' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('model = dict(', r"cannot be read: SyntaxError: '\(' was never closed .line 1"),
+        ('model = dict(type=width)', "NameError: name 'width' is not defined .line 1"),
+        ("_base_ = 'no_base.py'", 'cannot be read: .*no_base.py'),
+        ("_base_ = 'mmdet::_base_/no.py'", 'cannot be read: .*no.py'),
+        ("custom_imports = dict(imports=['no_module'])", 'cannot be read: .*no_module'),
+        ('model = dict()', 'default_scope=None; expected one of mmdet, mmseg, mmpretrain'),
+        ("default_scope = 'mmpose'", "default_scope='mmpose'; expected one of"),
+    ],
+)
+def test_a_config_that_cannot_be_read(tool, tmp_path, text, message):
+    path = tmp_path / 'broken.py'
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        tool('train').main([str(path)])
+    assert str(path) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_no_config(tool):
+    with pytest.raises(UserError, match='did you mean configs/mask_rcnn_coat_small_1x_coco.py'):
+        tool('train').main(['configs/mask_rcn_coat_smal_1x_coco.py'])
+
+
+def test_a_host_that_is_missing(trained, tool, monkeypatch):
+    train = tool('train')
+    monkeypatch.setattr(train.launch.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='for MMSegmentation, .*pip install mmsegmentation'):
+        train.main([str(trained['mmseg'] / 'config/tiny_mmseg.py')])
+
+
+TEST_ERRORS = {
+    'no checkpoint': ('epoch_2.pth', [], 'epoch_2.pth does not exist; did you mean .*epoch_1.pth'),
+    'folder': ('.', [], 'is a folder.* epoch_1.pth'),
+    'other weights': ('../other.pth', [], 'none of the 1 weights .* fits the MaskRCNN'),
+    'other pickle': ('../crafted.pth', [], 'holds posix.system'),
+    'truncated': ('../truncated.pth', [], 'truncated, damaged'),
+    'out': ('epoch_1.pth', ['--out', 'a.json'], 'expected a file that ends in .pkl'),
+    'metric': (
+        'epoch_1.pth',
+        ['--classwise', '--cfg-options', 'test_evaluator.type=VOCMetric'],
+        'needs a CocoMetric .* VOCMetric',
+    ),
+    'data': (
+        'epoch_1.pth',
+        ['--cfg-options', 'test_evaluator.ann_file=no.json'],
+        'no.json does not exist.* test_evaluator.ann_file',
+    ),
+}
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ('true',)
+
+
+@pytest.mark.parametrize('error', TEST_ERRORS)
+def test_test_says_what_is_wrong(trained, tool, tmp_path, error):
+    name, args, message = TEST_ERRORS[error]
+    folder = trained['mmdet']
+    torch.save({'patch_embed.weight': torch.zeros(1)}, folder.parent / 'other.pth')
+    torch.save(dict(state_dict=Attack()), folder.parent / 'crafted.pth')
+    whole = (folder / 'epoch_1.pth').read_bytes()
+    (folder.parent / 'truncated.pth').write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=message) as raised:
+        tool('test').main(
+            [
+                str(folder / 'config/tiny_mmdet.py'),
+                str(folder / name),
+                '--work-dir',
+                str(tmp_path),
+                *args,
+            ]
+        )
+    assert '\n' not in str(raised.value)
+
+
+def run(*args, **settings):
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, *map(str, args)]
+    return subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **settings
+    )
+
+
+def test_the_command_ends_in_one_line(tmp_path):
+    process = run(ROOT / 'tools/test.py', 'no.py', 'no.pth', cwd=tmp_path)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert printed.splitlines()[-1].startswith('error: the config no.py does not exist')
+    assert 'Traceback' not in printed
+
+
+def test_an_interrupted_training_says_how_to_resume(trained, tmp_path):
+    config = trained['mmpretrain'] / 'config/tiny_mmpretrain.py'
+    options = ['train_cfg.max_epochs=100000', 'train_cfg.val_interval=100000']
+    process = run(
+        ROOT / 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options
+    )
+    started = time.time()
+    while not list(tmp_path.glob('last_checkpoint')) and time.time() - started < 60:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed[-2000:]
+    assert re.search(
+        rf'^interrupted after \d+ iterations: go on with python tools/train.py {config} '
+        rf'--work-dir {tmp_path} --resume$',
+        printed,
+        re.MULTILINE,
+    )
+    assert 'Traceback' not in printed
+
+
+def test_a_work_dir_is_named_by_the_config(trained, tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tool('train').main([str(trained['mmpretrain'] / 'config/tiny_mmpretrain.py')])
+    assert (tmp_path / 'work_dirs/tiny_mmpretrain/epoch_1.pth').is_file()
+    assert json.loads(next(tmp_path.rglob('scalars.json')).read_text().splitlines()[0])['loss']
