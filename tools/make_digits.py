@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
 if __name__ == '__main__':
     try:
         main()
-    except (FileExistsError, ImportError) as error:
+    except (ImportError, OSError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('\ninterrupted: nothing was written')

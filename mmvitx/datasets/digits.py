@@ -8,7 +8,6 @@ files of a task: :func:`write_coco` those of detection and instance segmentation
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -195,6 +194,6 @@ def make_digits(root: str | Path, train: int = 1200, val: int = 150, seed: int =
         write_coco(new, 'val', draw_split('val', val, seed))
         (new / STAMP).write_text(stamp)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(Path(folder) / 'old')
         new.rename(target)
     return Path(root)
