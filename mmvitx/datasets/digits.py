@@ -137,7 +137,8 @@ def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
     for image_id, canvas in enumerate(canvases, 1):
         name = f'{image_id:06d}.png'
         height, width = canvas.image.shape[:2]
-        cv2.imwrite(str(root / split / name), canvas.image)
+        if not cv2.imwrite(str(root / split / name), canvas.image):
+            raise OSError(f'{root / split / name} could not be written; is the disk full?')
         images.append(dict(id=image_id, file_name=name, width=width, height=height))
         for label, mask in zip(canvas.labels, canvas.masks):
             code = rle.encode(np.asfortranarray(mask, np.uint8))
@@ -175,6 +176,7 @@ def make_digits(root: str | Path, train: int = 1200, val: int = 150, seed: int =
     Raises:
         FileExistsError: ``root`` holds something else than such a dataset.
         ImportError: scikit-learn or pycocotools is not installed.
+        OSError: A file could not be written.
     """
     target = Path(root).resolve()  # a link stays a link
     stamp = json.dumps(dict(version=VERSION, train=train, val=val, seed=seed))
@@ -189,11 +191,11 @@ def make_digits(root: str | Path, train: int = 1200, val: int = 150, seed: int =
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{target.name}-', dir=target.parent) as folder:
-        new = Path(folder) / target.name
+        new, old = Path(folder) / 'new', Path(folder) / 'old'
         write_coco(new, 'train', draw_split('train', train, seed))
         write_coco(new, 'val', draw_split('val', val, seed))
         (new / STAMP).write_text(stamp)
         if target.exists():
-            target.rename(Path(folder) / 'old')
+            target.rename(old)
         new.rename(target)
     return Path(root)

@@ -110,6 +110,13 @@ def test_interruption_leaves_nothing_or_what_was_there(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ['data']
 
 
+def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, 'imwrite', lambda *_: False)  # what OpenCV does instead of raising
+    with pytest.raises(OSError, match='disk full'):
+        make_digits(tmp_path / 'data', train=2, val=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_refuses_a_folder_of_something_else(tmp_path):
     (tmp_path / 'thesis.tex').write_text('years of work')
     with pytest.raises(FileExistsError, match='another folder'):
