@@ -1,0 +1,50 @@
+# `make demo` and `make test` need nothing but this repository; see the list below.
+
+# The environment: made at the first call, used at the next ones.
+VENV ?= .venv
+# The interpreter to make it with, 3.11 or 3.12: the first of these that runs.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c '' 2>/dev/null && echo $$python && break; done)
+# More arguments for pytest, as ARGS="-k coat -x".
+ARGS ?=
+
+# What the set-up says that commands need, and the environment's interpreter.
+RUN = . "$(abspath $(VENV))/mmvitx.env"; "$(VENV)/bin/python"
+
+.PHONY: help env demo test test-e2e lint format clean
+help:
+	@echo 'make demo      train a Mask R-CNN with CoaT on handwritten digits, and show what it learnt'
+	@echo 'make test      run the tests; ARGS="..." goes to pytest'
+	@echo 'make test-e2e  run the tests that take minutes, or data that is not in the repository'
+	@echo 'make lint      check style and format;  make format  mends what can be mended'
+	@echo 'make env       only set up the environment, which all of these do first'
+	@echo 'make clean     remove what builds and tests leave; data, runs and the environment stay'
+	@echo 'VENV=<path>    keep the environment elsewhere than in .venv, or use one that exists'
+	@echo 'PYTHON=<path>  the interpreter to make it with, 3.11 or 3.12'
+
+env:
+	@command -v "$(PYTHON)" >/dev/null || { echo 'set-up: there is no Python 3.11 or 3.12' \
+		'("$(PYTHON)"): install one, or name it with PYTHON=<path>.' >&2; exit 1; }
+	@"$(PYTHON)" scripts/setup_env.py "$(VENV)"
+
+demo: env
+	@$(RUN) tools/demo.py
+
+# pytest's status 5 means that no test was selected
+test: env
+	@$(RUN) -m pytest $(ARGS) || { status=$$?; [ $$status -eq 5 ] || exit $$status; }
+
+test-e2e: env
+	@$(RUN) -m pytest -m 'slow or e2e' $(ARGS)
+
+lint: env
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+format: env
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find configs mmvitx scripts tests tools -name __pycache__ -prune -exec rm -rf {} +
