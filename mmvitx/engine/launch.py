@@ -153,6 +153,10 @@ def run(main: Callable) -> None:
         else:
             time.sleep(3)  # a launcher ends all when one ends: let the first one speak
         sys.exit(1)
+    except KeyboardInterrupt:
+        if is_first_process():
+            print('\ninterrupted', file=sys.stderr)
+        sys.exit(130)
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()

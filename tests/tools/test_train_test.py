@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmvitx.checkpoints import load_file
@@ -76,6 +78,21 @@ def test_augments(trained, tool, tmp_path, capfd, host):
     if host == 'mmdet':
         assert 'coco/segm_mAP' not in metrics
         assert 'masks are not evaluated' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'name', ['mask_rcnn_coat_lite_mini_1x_coco', 'cascade_mask_rcnn_coat_lite_small_1x_coco']
+)
+def test_augments_our_detectors(tool, name):
+    """Both kinds build without the masks that mmdet's augmentation refuses."""
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg.test_evaluator = [cfg.test_evaluator]
+    tool('test').augment(cfg)
+    assert cfg.test_evaluator[0].metric in ('bbox', ['bbox'])
+    assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    assert type(model).__name__ == 'DetTTAModel' and not model.module.with_mask
 
 
 def test_augmented_views_are_turned_back(trained, tool, write_config, tiny_data, tmp_path):
