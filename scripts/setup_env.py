@@ -120,9 +120,11 @@ def check_compiler(facts: dict) -> None:
         stderr=subprocess.STDOUT,
     )
     if trial.returncode:
+        lines = trial.stdout.decode().strip().splitlines()
+        error = next((line for line in lines if 'error' in line), lines[-1] if lines else '')
         raise SetupError(
-            f"mmcv's ops have to be compiled, but {compiler[0]} cannot compile C++17: "
-            f'{trial.stdout.decode().strip().splitlines()[0]}'
+            f"mmcv's ops have to be compiled, but {compiler[0]} cannot compile C++17 with Python's "
+            f'headers ({error}): install another or name it with CXX=<compiler>.'
         )
 
 
@@ -300,7 +302,8 @@ def main(argv: Optional[list] = None) -> None:
     mark = f'# {fingerprint(archs, cuda if archs else "")}\n'
     if stamp.is_file() and stamp.read_text().startswith(mark) and (venv / 'bin/python').exists():
         return
-    stamp.unlink(missing_ok=True)
+    if stamp.exists():
+        stamp.unlink()
     begin = time.monotonic()
     shell = set_up(venv, sys.executable, archs, cuda)
     stamp.write_text(mark + shell + '\n')
