@@ -169,13 +169,10 @@ def is_first_process() -> bool:
 
 
 def _no_config(path: Path) -> str:
-    near = [path.parent] if path.parent.is_dir() else []
-    near += [folder for folder in (Path('configs'), Path('configs/demo')) if folder.is_dir()]
-    files = {file.name: file for folder in reversed(near) for file in folder.glob('*.py')}
-    names = difflib.get_close_matches(path.name, files) or difflib.get_close_matches(
-        f'{path.stem}.py', files
-    )
-    hint = f'; did you mean {" or ".join(str(files[name]) for name in names)}?' if names else ''
+    files = [*Path('configs').rglob('*.py'), *path.parent.glob('*.py')]
+    names = {file.name: file for file in files}
+    close = difflib.get_close_matches(f'{path.stem}.py', names)
+    hint = f'; did you mean {" or ".join(str(names[name]) for name in close)}?' if close else ''
     return f'the config {path} does not exist' + hint
 
 
