@@ -25,17 +25,18 @@ PYTHONS = ((3, 11), (3, 12))  # for which all of the lock has builds
 
 ABOUT_PYTHON = """
 import json, sys, sysconfig
-from importlib.metadata import distributions
 from importlib.util import find_spec
 print(json.dumps(dict(
     version=sys.version_info[:2],
     include=sysconfig.get_path('include'),
     site=sysconfig.get_path('purelib'),
     venv=bool(find_spec('venv') and find_spec('ensurepip')),
-    names=[d.metadata['Name'] or '' for d in distributions()],
 )))
 """
-ABOUT_TORCH = 'import torch; print(int(torch.cuda.is_available()), torch.version.cuda)'
+ABOUT_TORCH = """
+import torch
+print(int(torch.cuda.is_available()), torch.version.cuda, torch.__file__, sep='\\n')
+"""
 # runs an op where it will be needed: a build for another torch, or without CUDA, fails here
 USE_OPS = """
 import sys, torch, mmcv.ops
@@ -65,7 +66,11 @@ def answer(*command: str) -> str:
 
 def about(python: str) -> dict:
     """Facts on an interpreter, as the one that runs this need not be the one that is used."""
-    return json.loads(answer(python, '-c', ABOUT_PYTHON) or '{}')
+    facts = json.loads(answer(python, '-c', ABOUT_PYTHON) or '{}')
+    if facts:
+        infos = Path(facts['site']).glob('*.dist-info')
+        facts['names'] = [p.name.split('-')[0] for p in infos if (p / 'RECORD').is_file()]
+    return facts
 
 
 # --- what is checked before anything long ---------------------------------------------------------
@@ -177,7 +182,8 @@ def find_cuda() -> tuple:
 def plan_ops(python: str, archs: str, cuda: tuple) -> tuple:
     """Where the ops will run, and the variables for their build; says why not on a GPU at hand."""
     if archs:
-        available, torch_cuda = answer(python, '-c', ABOUT_TORCH).split() or ('0', 'None')
+        facts = answer(python, '-c', ABOUT_TORCH).splitlines()
+        available, torch_cuda, torch_file = facts or ('0', 'None', '')
         home, version = cuda
         if not int(available):
             why = f'torch (CUDA {torch_cuda}) cannot use it; its driver may be too old'
@@ -186,7 +192,14 @@ def plan_ops(python: str, archs: str, cuda: tuple) -> tuple:
         elif version.split('.')[0] != torch_cuda.split('.')[0]:
             why = f'nvcc is of CUDA {version} and torch of {torch_cuda}; name another by CUDA_HOME='
         else:
-            return 'cuda', {'FORCE_CUDA': '1', 'TORCH_CUDA_ARCH_LIST': archs, 'CUDA_HOME': home}
+            # a small toolkit lacks headers (cusparse.h) that torch's wheels bring; looked at last
+            headers = Path(torch_file).parents[1].glob('nvidia/cu*/include')
+            return 'cuda', {
+                'FORCE_CUDA': '1',
+                'TORCH_CUDA_ARCH_LIST': archs,
+                'CUDA_HOME': home,
+                'CPLUS_INCLUDE_PATH': os.pathsep.join(map(str, headers)),
+            }
         say(
             "There is an NVIDIA GPU, but mmcv's ops are built for the CPU, and all runs there: "
             f'{why}'

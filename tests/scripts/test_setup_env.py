@@ -61,8 +61,8 @@ def test_wrong_python(setup_env, facts):
 
 def test_environment_of_someone_else(setup_env, facts, tmp_path):
     setup_env.check_venv(tmp_path, False, facts)
-    assert 'onedl-mmcv' in refused(
-        setup_env.check_venv, tmp_path, True, dict(facts, names=['onedl-mmcv'])
+    assert 'onedl_mmcv' in refused(
+        setup_env.check_venv, tmp_path, True, dict(facts, names=['onedl_mmcv'])
     )
     assert 'python3.11-venv' in refused(
         setup_env.check_venv, tmp_path, False, dict(facts, venv=False)
@@ -94,14 +94,22 @@ def test_full_disk(setup_env, monkeypatch, tmp_path):
     assert '2.5 GB are free' in refused(setup_env.check_disk, tmp_path, False)
 
 
-def test_ops_are_planned_for_the_gpu_at_hand(setup_env, monkeypatch, capsys):
+def test_ops_are_planned_for_the_gpu_at_hand(setup_env, monkeypatch, capsys, tmp_path):
     def plan(torch, archs='9.0', cuda=('/cuda', '13.1')):
-        monkeypatch.setattr(setup_env, 'answer', lambda *command: torch)
+        answer = '\n'.join([*torch.split(), str(tmp_path / 'torch/__init__.py')])
+        monkeypatch.setattr(setup_env, 'answer', lambda *command: answer)
         return setup_env.plan_ops('python', archs, cuda)
 
+    headers = tmp_path / 'nvidia/cu13/include'
+    headers.mkdir(parents=True)
     device, env = plan('1 13.0')
     assert device == 'cuda'
-    assert env == {'FORCE_CUDA': '1', 'TORCH_CUDA_ARCH_LIST': '9.0', 'CUDA_HOME': '/cuda'}
+    assert env == {
+        'FORCE_CUDA': '1',
+        'TORCH_CUDA_ARCH_LIST': '9.0',
+        'CUDA_HOME': '/cuda',
+        'CPLUS_INCLUDE_PATH': str(headers),
+    }
     assert plan('1 13.0', archs='')[0] == 'cpu'
     assert not capsys.readouterr().out
     for torch, cuda, why in [
