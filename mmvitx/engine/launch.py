@@ -131,9 +131,9 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
             config says.
     """
     _check_launcher(cfg)
-    _check_amp(cfg)
     preflight.check_data(cfg, loops)
     if 'train' in loops:
+        _check_amp(cfg)
         preflight.check_pretrained(cfg)
     weights = preflight.read_weights(cfg)
     _check_writable(cfg.work_dir)

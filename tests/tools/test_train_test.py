@@ -224,6 +224,16 @@ def test_train_says_what_is_wrong(trained, tool, tmp_path, monkeypatch, error):
     assert not list(tmp_path.iterdir())  # not even a folder is left
 
 
+def test_mixed_precision_matters_to_training_only(trained, write_config, tool, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip('there is an accelerator')
+    config = write_config(tmp_path, 'mmpretrain', extra="optim_wrapper['type'] = 'AmpOptimWrapper'")
+    with pytest.raises(UserError, match='AmpOptimWrapper.* needs an accelerator'):
+        tool('train').main([config])
+    checkpoint = str(trained['mmpretrain'] / 'epoch_1.pth')
+    assert tool('test').main([config, checkpoint, '--work-dir', str(tmp_path / 'work')])
+
+
 def test_train_needs_what_a_part_starts_from(write_config, tool, tmp_path):
     init = "dict(type='Pretrained', checkpoint='no.pth')"
     config = write_config(tmp_path, extra=f"model['backbone']['init_cfg'] = {init}\n")
