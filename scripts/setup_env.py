@@ -274,9 +274,7 @@ def set_up(venv: Path, python: str, archs: str, cuda: tuple) -> str:
     there = Path(target).exists()
     facts = about(target if there else python)
     if not facts:
-        raise SetupError(
-            f'{target if there else python} does not run, or is older than Python 3.8.'
-        )
+        raise SetupError(f'{target if there else python} does not run.')
     check_python(target if there else python, facts)
     check_venv(venv, there, facts)
     if not (there and 'mmcv' in facts['names'] and not fault_of_ops(target, 'cpu')):
