@@ -46,5 +46,5 @@ format: env
 	@$(RUN) -m ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist .pytest_cache .ruff_cache
 	find configs mmvitx scripts tests tools -name __pycache__ -prune -exec rm -rf {} +
