@@ -92,7 +92,8 @@ class ConvAttention(nn.Module):
         if crpe is None:
             return (cls_out,)
         q = F.linear(x, w_q, b_q)
-        return cls_out, self.proj(q * crpe(v, size) + _attend(q, context))
+        out = q * crpe(v, size) + _attend(q, context)
+        return cls_out, self.proj(out.to(q.dtype))
 
 
 def _split_heads(x, num_heads):

@@ -34,9 +34,9 @@ class DepthwiseConv(nn.Module):
             size: Their grid (H, W).
 
         Returns:
-            (B, H * W, C); at least float32 on a CPU, else of the dtype that x or autocast asks for.
+            (B, H * W, C), of the dtype of x.
         """
-        return _on_the_map(_conv, x, size, self.proj.weight, self.proj.bias)
+        return _on_the_map(_conv, x, size, self.proj.weight, self.proj.bias).to(x.dtype)
 
 
 class WindowedDepthwiseConv(nn.Module):
@@ -69,7 +69,10 @@ class WindowedDepthwiseConv(nn.Module):
         )
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Convolve the map of the tokens: see :meth:`DepthwiseConv.forward`."""
+        """Convolve the map of the tokens: see :meth:`DepthwiseConv.forward`.
+
+        On a CPU the result is float32 at least, so that what it is multiplied with is rounded once.
+        """
         weights = [conv.weight for conv in self.convs]
         bias = torch.cat([conv.bias for conv in self.convs])
         return _on_the_map(_WindowedConv.apply, x, size, bias, *weights)

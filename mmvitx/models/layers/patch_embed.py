@@ -33,8 +33,8 @@ class PatchEmbed(nn.Module):
             x: (B, H, W, C_in), any strides.
 
         Returns:
-            The tokens (B, h * w, C), row by row, and their grid (h, w), which is
-            (ceil(H / P), ceil(W / P)).
+            The tokens (B, h * w, C), row by row, of the dtype of the parameters also under
+            autocast, and their grid (h, w) = (ceil(H / P), ceil(W / P)).
         """
         p = self.patch_size
         batch, height, width, channels = x.shape
@@ -45,4 +45,5 @@ class PatchEmbed(nn.Module):
         x = x.unflatten(1, (grid[0], p)).unflatten(3, (grid[1], p))  # (B, h, P, w, P, C_in)
         x = x.permute(0, 1, 3, 2, 4, 5).reshape(batch, grid[0] * grid[1], p * p * channels)
         weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (C, P * P * C_in)
-        return self.norm(F.linear(x, weight, self.proj.bias)), grid
+        x = F.linear(x, weight, self.proj.bias)
+        return self.norm(x.to(self.norm.weight.dtype)), grid

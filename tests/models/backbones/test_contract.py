@@ -267,6 +267,14 @@ def test_low_precision(published, check_parity):
     assert errors[torch.bfloat16] < 1.5 * of_rounded_weights
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('out_type', OUT_TYPES)
+def test_a_model_of_another_dtype_puts_out_that_dtype(name, out_type, dtype):
+    model = build(name, out_type=out_type).to(dtype)
+    outputs = model(images(64, 96).to(dtype))
+    assert all(out.dtype == dtype and out.isfinite().all() for out in outputs)
+
+
 # Bad settings ------------------------------------------------------------------------------------
 
 
