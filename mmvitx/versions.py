@@ -19,7 +19,7 @@ SUPPORTED = {
 
 
 def check_versions() -> None:
-    """Checks the supported packages that are imported already.
+    """Check the supported packages that are imported already.
 
     Raises:
         RuntimeError: If one of them has an unsupported version. It is no ImportError, because

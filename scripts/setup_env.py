@@ -241,9 +241,11 @@ def fault_of_ops(python: str, device: str) -> str:
 def install_ops(python: str, device: str, env: dict) -> None:
     """Installs mmcv, and compiles it anew if what pip has in its cache is for another torch."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    env = {'MAX_JOBS': os.environ.get('MAX_JOBS', str(cores)), **env}
-    minutes = 1 + (14 if device == 'cpu' else 60) // cores
-    about_time = f'about {minutes} min on {cores} cores'
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9
+    jobs = max(1, min(cores, int(memory / 2)))  # a compiler takes up to 2 GB
+    env = {'MAX_JOBS': os.environ.get('MAX_JOBS', str(jobs)), **env}
+    minutes = 1 + (14 if device == 'cpu' else 60) // jobs
+    about_time = f'about {minutes} min, {jobs} files at a time'
     say(f'Installing mmcv, its ops for the {device} ({about_time}, unless pip has a build of them)')
     pip_install(python, '--no-build-isolation', '-r', 'requirements/mminstall.txt', **env)
     fault = fault_of_ops(python, device)
@@ -268,8 +270,8 @@ def lock(venv: Path) -> None:
         fcntl.flock(folder, fcntl.LOCK_EX)
 
 
-def set_up(venv: Path, python: str, archs: str, cuda: tuple) -> str:
-    """Checks the machine and installs everything; returns what a shell must set to use it."""
+def check_machine(venv: Path, python: str) -> None:
+    """Raises SetupError for what is missing."""
     target = str(venv / 'bin/python')
     there = Path(target).exists()
     facts = about(target if there else python)
@@ -281,9 +283,11 @@ def set_up(venv: Path, python: str, archs: str, cuda: tuple) -> str:
         check_compiler(facts)
     check_disk(venv, installed=there and 'torch' in facts['names'])
 
-    lock(venv)
-    say(f'Setting up {venv} (once; Ctrl-C is safe, the same command then goes on)')
+
+def install(venv: Path, python: str, archs: str, cuda: tuple) -> str:
+    """Installs everything; returns what a shell must set to use it."""
     make_venv(venv, python)
+    target = str(venv / 'bin/python')
     forget_unfinished(Path(about(target)['site']))
     say('Installing torch (about 3 GB to download)')
     pip_install(target, '-r', 'requirements/build.txt')
@@ -311,12 +315,22 @@ def main(argv: Optional[list] = None) -> None:
 
     archs, cuda = gpu_archs(), find_cuda()
     mark = f'# {fingerprint(archs, cuda if archs else "")}\n'
-    if stamp.is_file() and stamp.read_text().startswith(mark) and (venv / 'bin/python').exists():
+
+    def is_ready() -> bool:
+        there = stamp.is_file() and (venv / 'bin/python').exists()
+        return there and stamp.read_text().startswith(mark)
+
+    if is_ready():
         return
+    begin = time.monotonic()
+    check_machine(venv, sys.executable)
+    lock(venv)
+    if is_ready():  # by the process that we waited for
+        return
+    say(f'Setting up {venv} (once; Ctrl-C is safe, the same command then goes on)')
     if stamp.exists():
         stamp.unlink()
-    begin = time.monotonic()
-    shell = set_up(venv, sys.executable, archs, cuda)
+    shell = install(venv, sys.executable, archs, cuda)
     stamp.write_text(mark + shell + '\n')
     say(f'{venv} is ready, after {time.monotonic() - begin:.0f} s')
 

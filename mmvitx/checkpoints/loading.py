@@ -30,7 +30,7 @@ class CheckpointError(UserError):
 
 
 def load_file(path: str | os.PathLike, map_location=None):
-    """Reads a checkpoint, always with `weights_only=True`.
+    """Read a checkpoint, always with `weights_only=True`.
 
     Args:
         path (str or PathLike): A local file.
@@ -47,10 +47,8 @@ def load_file(path: str | os.PathLike, map_location=None):
     path = Path(path).expanduser()
     _check_is_file(path)
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # of pickle protocols: what cannot be read is an error below
-            warnings.simplefilter('ignore')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of pickle protocols: what cannot be read is an error
             return torch.load(path, map_location=map_location or 'cpu', weights_only=True)
     except PermissionError as e:
         raise CheckpointError(f'no permission to read the checkpoint {path}') from e
@@ -90,7 +88,7 @@ def _check_is_file(path: Path) -> None:
 
 
 def _forbidden_name(message: str) -> str | None:
-    """The type or function that torch's safe unpickler refused, from its message."""
+    """Find in torch's message the type or function that its safe unpickler refused."""
     patterns = (
         r'GLOBAL (\S+)',  # a name that is not on the list
         r'forbidden (getattr\(.*?\))',  # our own getattr
@@ -116,7 +114,7 @@ def _getattr(owner, name):
 
 
 def allow_mmengine_types() -> None:
-    """Puts the types of mmengine's own checkpoint files on torch's allow-list.
+    """Put the types of mmengine's own checkpoint files on torch's allow-list.
 
     They are needed with `weights_only=True`, which is torch's default since 2.6. torch < 2.4 has no
     such list, and there a file with a message hub is refused.
@@ -145,7 +143,7 @@ def allow_mmengine_types() -> None:
 
 
 def register_loader() -> None:
-    """Lets mmengine read local files with :func:`load_file`.
+    """Let mmengine read local files with :func:`load_file`.
 
     `load_from`, `--resume`, `init_cfg` and the hosts' inferencers all come through here, under the
     onedl fork too, whose own loader falls back to `weights_only=False`.

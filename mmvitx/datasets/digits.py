@@ -42,7 +42,7 @@ class Canvas(NamedTuple):
 
 
 def load_samples(split: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The handwritten digits of one split: a fifth of them for ``val``, the others for ``train``.
+    """Load the handwritten digits of one split: a fifth are ``val``, the others ``train``.
 
     Args:
         split: ``train`` or ``val``. The two share no digit as long as the seed is the same.
@@ -68,7 +68,7 @@ def load_samples(split: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_canvas(rng: np.random.Generator, ink: np.ndarray, labels: np.ndarray) -> Canvas:
-    """Draws a few of the given digits, bright on a dark coloured ground, later ones on top.
+    """Draw a few of the given digits, bright on a dark coloured ground, later ones on top.
 
     Args:
         rng: Source of all that is random here.
@@ -100,7 +100,7 @@ def draw_canvas(rng: np.random.Generator, ink: np.ndarray, labels: np.ndarray) -
 
 
 def _free_square(rng: np.random.Generator, side: int, taken: list) -> tuple[int, int, int] | None:
-    """A square (x, y, side) that overlaps the taken ones little, or None where none was found."""
+    """Find a square (x, y, side) that overlaps the taken ones little, or None."""
     for _ in range(PLACES):
         x, y = (int(v) for v in rng.integers(CANVAS - side, size=2, endpoint=True))
         if all(_shared(x, y, side, *other) <= OVERLAP for other in taken):
@@ -109,14 +109,14 @@ def _free_square(rng: np.random.Generator, side: int, taken: list) -> tuple[int,
 
 
 def _shared(x1: int, y1: int, side1: int, x2: int, y2: int, side2: int) -> float:
-    """The area that two squares share, as a part of the smaller one."""
+    """Compute the area that two squares share, as a part of the smaller one."""
     width = min(x1 + side1, x2 + side2) - max(x1, x2)
     height = min(y1 + side1, y2 + side2) - max(y1, y2)
     return max(width, 0) * max(height, 0) / min(side1, side2) ** 2
 
 
 def draw_split(split: str, count: int, seed: int = 0) -> Iterator[Canvas]:
-    """Draws ``count`` canvases of ``train`` or ``val``, the same ones for the same seed."""
+    """Draw ``count`` canvases of ``train`` or ``val``, the same ones for the same seed."""
     ink, labels = load_samples(split, seed)
     rng = np.random.default_rng([seed, ('train', 'val').index(split)])
     for _ in range(count):
@@ -124,7 +124,7 @@ def draw_split(split: str, count: int, seed: int = 0) -> Iterator[Canvas]:
 
 
 def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
-    """Writes ``root/<split>/*.png`` and ``root/annotations/instances_<split>.json``.
+    """Write ``root/<split>/*.png`` and ``root/annotations/instances_<split>.json``.
 
     It is COCO's format. Boxes are ``[x, y, width, height]`` in px around the visible pixels, masks
     are compressed RLE. The category of a digit has its value as id.
@@ -159,7 +159,7 @@ def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
 
 
 def make_digits(root: str | Path, train: int = 1200, val: int = 150, seed: int = 0) -> Path:
-    """Writes the dataset of digits, unless it is there already with the same settings.
+    """Write the dataset of digits, unless it is there already with the same settings.
 
     It is written next to ``root`` and moved there at the end, so what lies at ``root`` is complete.
     Same settings, same bytes.

@@ -49,7 +49,7 @@ class _KeyValue(DictAction):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that all tools have which run a config."""
+    """Add the arguments that all tools have which run a config."""
     parser.add_argument('config', help='config of MMDetection, MMSegmentation or MMPretrain')
     parser.add_argument(
         '--work-dir',
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config that the arguments name and merges their options into it.
+    """Read the config that the arguments name and merge their options into it.
 
     Args:
         args (Namespace): The arguments of :func:`add_arguments`.
@@ -120,7 +120,7 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config, *loops: str) -> Runner:
-    """Checks all that a run needs, sets up its processes and builds the runner.
+    """Check all that a run needs, set up its processes and build the runner.
 
     Args:
         cfg (Config): From :func:`read_config`.
@@ -144,7 +144,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
 
 
 def run(main: Callable) -> None:
-    """Runs the `main` of a tool and exits; an error of the user's is one line and status 1."""
+    """Run the `main` of a tool and exit; an error of the user's is one line and status 1."""
     try:
         main()
     except UserError as e:
@@ -177,7 +177,7 @@ def _no_config(path: Path) -> str:
 
 
 def _describe(error: Exception) -> str:
-    """An error in a line: its message, and the line of the config that raised it."""
+    """Describe an error in a line: its message, and the line of the config that raised it."""
     message = str(error).splitlines()[0] if str(error) else 'no message'
     frame = traceback.extract_tb(error.__traceback__)[-1]
     if isinstance(error, SyntaxError) and error.lineno:
@@ -190,7 +190,7 @@ def _describe(error: Exception) -> str:
 
 
 def _check_spelling(cfg: Config, option: str) -> None:
-    """Refuses an option whose path is not in the config, if something alike is.
+    """Refuse an option whose path is not in the config, if something alike is.
 
     mmengine would add a new entry that nobody reads. The last part of a path may be new.
     """
@@ -248,7 +248,7 @@ def _check_launcher(cfg: Config) -> None:
 
 
 def _init_processes(cfg: Config) -> None:
-    """Prepares a distributed run on a CPU; on accelerators mmengine does everything itself.
+    """Prepare a distributed run on a CPU; on accelerators mmengine does everything itself.
 
     mmengine would select a GPU, and hand DistributedDataParallel one.
     """

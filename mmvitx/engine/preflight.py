@@ -26,7 +26,7 @@ from mmvitx.errors import UserError
 
 
 def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
-    """Checks that the data are there and fit the model.
+    """Check that the data are there and fit the model.
 
     Args:
         cfg (Config): A config of one of the hosts.
@@ -56,7 +56,7 @@ def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
 
 
 def _datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """The datasets inside wrappers (repeated, concatenated, ...), each with its config path."""
+    """Yield the datasets inside wrappers (repeated, ...), each with its path in the config."""
     if not isinstance(dataset, dict):
         return
     if 'datasets' in dataset:
@@ -129,7 +129,7 @@ class CocoHead(NamedTuple):
 
 
 def read_coco_head(path: str) -> CocoHead:
-    """Reads the categories and the first image's name of a COCO file, however large it is.
+    """Read the categories and the first image's name of a COCO file, however large it is.
 
     Args:
         path (str): An annotation file.
@@ -223,7 +223,7 @@ def _check_num_classes(cfg: Config, classes: Any, where: str) -> None:
 
 
 def _find(node: Any, key: str, where: str) -> Iterator[tuple[str, Any]]:
-    """All values of a key in nested dicts and lists, each with its path."""
+    """Yield all values of a key in nested dicts and lists, each with its path."""
     if isinstance(node, dict):
         for name, value in node.items():
             if name == key:
@@ -236,7 +236,7 @@ def _find(node: Any, key: str, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def find_values(node: Any, key: str, values: tuple) -> list[str]:
-    """The paths in a nested config at which a key has one of the values."""
+    """Find the paths in a nested config at which a key has one of the values."""
     return [path for path, value in _find(node, key, 'model') if value in values]
 
 
@@ -253,7 +253,7 @@ class Weights(NamedTuple):
 
 
 def check_pretrained(cfg: Config) -> None:
-    """Checks the local files that parts of the model are initialized from.
+    """Check the local files that parts of the model are initialized from.
 
     Raises:
         CheckpointError: If one is missing or unreadable.
@@ -266,7 +266,7 @@ def check_pretrained(cfg: Config) -> None:
 
 
 def read_weights(cfg: Config) -> Weights | None:
-    """Reads what the run will start from, if that is a local file.
+    """Read what the run will start from, if that is a local file.
 
     Args:
         cfg (Config): Its `load_from`, `resume` and `work_dir`.
@@ -303,7 +303,7 @@ def read_weights(cfg: Config) -> Weights | None:
 
 
 def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
-    """Checks that at least one of the weights fits the model.
+    """Check that at least one of the weights fits the model.
 
     Raises:
         CheckpointError: If none has a name and shape of the model's. mmengine would only log it.

@@ -153,13 +153,14 @@ def test_an_interrupted_installation_is_done_again(setup_env, tmp_path):
 def test_a_second_call_does_nothing(setup_env, monkeypatch, tmp_path):
     calls = []
 
-    def set_up(venv, *_):
+    def install(venv, *_):
         calls.append(venv)
         (venv / 'bin').mkdir(parents=True, exist_ok=True)
         (venv / 'bin/python').touch()
         return ''
 
-    monkeypatch.setattr(setup_env, 'set_up', set_up)
+    monkeypatch.setattr(setup_env, 'install', install)
+    monkeypatch.setattr(setup_env, 'check_machine', lambda *_: None)
     monkeypatch.setattr(setup_env, 'gpu_archs', lambda: '')
     venv = tmp_path / 'venv'
     setup_env.main([str(venv)])
