@@ -6,6 +6,7 @@ long starts.
 """
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -259,8 +261,9 @@ def install_ops(python: str, device: str, env: dict) -> None:
         raise SetupError(f'mmcv was compiled, but its ops do not work with this torch: {fault}')
 
 
-def lock(venv: Path) -> None:
-    """Waits while another process sets the environment up; the system unlocks at our end."""
+@contextlib.contextmanager
+def locked(venv: Path) -> Iterator:
+    """Waits while another process sets the environment up."""
     venv.mkdir(parents=True, exist_ok=True)
     folder = os.open(str(venv), os.O_RDONLY)
     try:
@@ -268,6 +271,10 @@ def lock(venv: Path) -> None:
     except BlockingIOError:
         say(f'Waiting for another process that sets up {venv}')
         fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def check_machine(venv: Path, python: str) -> None:
@@ -324,15 +331,15 @@ def main(argv: Optional[list] = None) -> None:
         return
     begin = time.monotonic()
     check_machine(venv, sys.executable)
-    lock(venv)
-    if is_ready():  # by the process that we waited for
-        return
-    say(f'Setting up {venv} (once; Ctrl-C is safe, the same command then goes on)')
-    if stamp.exists():
-        stamp.unlink()
-    shell = install(venv, sys.executable, archs, cuda)
-    stamp.write_text(mark + shell + '\n')
-    say(f'{venv} is ready, after {time.monotonic() - begin:.0f} s')
+    with locked(venv):
+        if is_ready():  # by the process that we waited for
+            return
+        say(f'Setting up {venv} (once; Ctrl-C is safe, the same command then goes on)')
+        if stamp.exists():
+            stamp.unlink()
+        shell = install(venv, sys.executable, archs, cuda)
+        stamp.write_text(mark + shell + '\n')
+        say(f'{venv} is ready, after {time.monotonic() - begin:.0f} s')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,8 @@ import importlib.util
 import shutil
 import sys
 import sysconfig
+import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -172,3 +174,27 @@ def test_a_second_call_does_nothing(setup_env, monkeypatch, tmp_path):
     (venv / 'bin/python').unlink()
     setup_env.main([str(venv)])
     assert len(calls) == 3
+
+
+def test_two_calls_at_once_install_once(setup_env, monkeypatch, tmp_path, capsys):
+    installed = []
+    begun = threading.Event()
+
+    def install(venv, *_):
+        installed.append(venv)
+        begun.set()
+        time.sleep(0.3)
+        (venv / 'bin').mkdir()
+        (venv / 'bin/python').touch()
+        return ''
+
+    monkeypatch.setattr(setup_env, 'install', install)
+    monkeypatch.setattr(setup_env, 'check_machine', lambda *_: None)
+    venv = tmp_path / 'venv'
+    first = threading.Thread(target=setup_env.main, args=[[str(venv)]])
+    first.start()
+    begun.wait(10)
+    setup_env.main([str(venv)])
+    first.join(10)
+    assert installed == [venv]
+    assert 'Waiting' in capsys.readouterr().out
