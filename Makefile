@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 ARGS ?=
 
 # What the set-up says that commands need, and the environment's interpreter.
-RUN = . "$(abspath $(VENV))/mmvitx.env"; "$(VENV)/bin/python"
+RUN = . "$(VENV)/mmvitx.env"; "$(VENV)/bin/python"
 
 .PHONY: help env demo test test-e2e lint format clean
 help:

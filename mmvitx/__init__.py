@@ -1,8 +1,8 @@
-"""CoaT, CrossViT and CaiT as backbones for MMDetection, MMSegmentation and MMPretrain.
+"""Multi-scale vision transformers as backbones for MMDetection, MMSegmentation and MMPretrain.
 
-Importing the package makes checkpoint files load safely (see `mmvitx.checkpoints`); it needs torch,
-mmengine and mmcv, and none of the hosts. The modules register themselves when a config first names
-one of them (`type='mmvitx.CoaT'`).
+Importing the package makes checkpoint files load safely (see ``mmvitx.checkpoints``); it needs
+torch and mmengine, and none of the hosts. The modules register themselves when a config first names
+one of them (``type='mmvitx.CoaT'``).
 """
 
 from mmvitx.checkpoints import allow_mmengine_types, register_loader

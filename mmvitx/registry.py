@@ -1,4 +1,4 @@
-"""The registries of mmvitx, children of mmengine's with scope ``mmvitx``.
+"""The registry of mmvitx, a child of mmengine's with scope ``mmvitx``.
 
 In a config of any OpenMMLab host ``type='mmvitx.CoaT'`` makes mmengine import this module, look the
 name up here and import the modules under ``locations``.

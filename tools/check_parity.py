@@ -24,7 +24,7 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmvitx.checkpoints.official import FAMILIES, convert_official
+from mmvitx.checkpoints.official import convert_official
 from mmvitx.errors import UserError
 from mmvitx.registry import MODELS
 
@@ -107,7 +107,6 @@ def build(record: dict, family: str, kind: str, weights: dict[str, Tensor]) -> n
     return model.eval()
 
 
-@torch.no_grad()
 def check(path: Path) -> list[tuple[str, float]]:
     """Check one file.
 
@@ -122,17 +121,21 @@ def check(path: Path) -> list[tuple[str, float]]:
     """
     try:
         record = json.loads(path.read_text())
-        model_name, runs = record['model'], record['runs']
-        _ = record['keys'], record['salt'], record['params']
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'not a parity file ({type(error).__name__}: {error})') from None
-    family = model_name.split('_')[0]
+        return check_record(record)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(f'no parity file ({type(error).__name__}: {error})') from None
+
+
+@torch.no_grad()
+def check_record(record: dict) -> list[tuple[str, float]]:
+    """Check the content of a file: see :func:`check`."""
+    family = record['model'].split('_')[0]
     if family not in TYPES:
-        raise UserError(f'model {model_name!r} is of no known family: {", ".join(FAMILIES)}')
+        raise UserError(f'model {record["model"]!r} is of no known family: {", ".join(TYPES)}')
 
     weights = seeded_checkpoint(record, family)
     results = []
-    for run in runs:
+    for run in record['runs']:
         kind, (height, width) = run['kind'], run['input']
         if kind not in OUT_TYPES:
             raise UserError(f'a run of kind {kind!r}; known are {", ".join(OUT_TYPES)}')
@@ -152,6 +155,8 @@ def check(path: Path) -> list[tuple[str, float]]:
             )
         worst = np.max([difference(*pair) for pair in zip(outputs, expected)])
         results.append((f'{kind} {height}x{width}', worst))
+    if not results:
+        raise UserError('no runs in it, so nothing to check')
     return results
 
 

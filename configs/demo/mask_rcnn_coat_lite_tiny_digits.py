@@ -5,8 +5,8 @@ _base_ = [
     '../_base_/backbones/coat_lite_tiny.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
+    '../_base_/default_runtime.py',
 ]
-custom_imports = dict(imports=['mmvitx'])
 
 # As small as the task is: RoIAlign and the heads would take longer than the backbone otherwise.
 width = 64

@@ -45,7 +45,6 @@ _RULES = {
         (r'(?P<rest>aggregate\..+)', '{rest}'),
     ),
 }
-FAMILIES = tuple(_RULES)
 
 
 def rename_official_key(key: str, family: str) -> str:

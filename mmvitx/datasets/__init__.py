@@ -1,4 +1,4 @@
-"""The embedded demonstration data; nothing here needs an OpenMMLab package."""
+"""The embedded demonstration data; nothing here needs a host."""
 
 from mmvitx.datasets.digits import make_digits
 

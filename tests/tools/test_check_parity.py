@@ -75,7 +75,10 @@ def _size(height, width):
         (_set('params', 7), 'not 7'),
         (_set('keys', {'nonsense': [1]}), "'nonsense' is no key"),
         (lambda record: record['keys'].pop('cls_token2'), 'parameters, shared once'),
-        (lambda record: record.pop('runs'), 'not a parity file'),
+        (lambda record: record.pop('runs'), "no parity file (KeyError: 'runs')"),
+        (lambda record: record['runs'][0].pop('input'), "no parity file (KeyError: 'input')"),
+        (_set('runs', []), 'no runs in it'),
+        (_set('model', 7), 'no parity file'),
         (lambda record: record['runs'][0].update(kind='guess'), "kind 'guess'"),
     ],
 )
@@ -89,4 +92,4 @@ def test_a_file_that_cannot_be_checked_says_why(check, record, change, message):
 def test_no_json(check):
     status, captured = check('not json')
     assert status == 1
-    assert 'not a parity file' in captured.err
+    assert 'no parity file' in captured.err

@@ -84,7 +84,7 @@ class VisionBackbone(BaseModule):
 
     def stage_parts(self, stage: int) -> Iterable[nn.Module | nn.Parameter]:
         """Yield what ``frozen_stages >= stage`` freezes beyond ``frozen_stages = stage - 1``."""
-        raise NotImplementedError  # pragma: no cover
+        raise NotImplementedError
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Tell how deep a parameter lies, for layer-wise learning rates.
@@ -97,7 +97,7 @@ class VisionBackbone(BaseModule):
             The layer, from 0 (patch embedding) to the number of layers - 1 (everything behind the
             blocks, and what is no part of the backbone), and the number of layers.
         """
-        raise NotImplementedError  # pragma: no cover
+        raise NotImplementedError
 
     # What they have in common. -------------------------------------------------------------------
 
@@ -134,10 +134,10 @@ def resolve_arch(arch: str | Mapping, archs: Mapping[str, Mapping], defaults: Ma
         All numbers of the architecture.
 
     Raises:
-        ValueError: The name is unknown, or keys are missing or unknown.
+        ValueError: It is no name or mapping, the name is unknown, or keys are missing or unknown.
     """
-    if isinstance(arch, str):
-        if arch not in archs:
+    if not isinstance(arch, Mapping):
+        if not isinstance(arch, str) or arch not in archs:
             raise ValueError(f'arch must be one of {", ".join(archs)} or a dict, not {arch!r}.')
         arch = archs[arch]
     known = {**defaults, **next(iter(archs.values()))}

@@ -49,7 +49,7 @@ class WindowedDepthwiseConv(nn.Module):
         dim: Channels C of all heads together.
         num_heads: Heads, each of C / num_heads channels.
         windows: Kernel size -> number of heads that have it, in the order of the heads. The sizes
-            are odd, the numbers add up to ``num_heads``.
+            are odd, the numbers add up to ``num_heads``. Sizes may be strings, as JSON has them.
 
     Raises:
         ValueError: ``windows`` does not fit ``num_heads``, or holds an even size.
@@ -57,10 +57,12 @@ class WindowedDepthwiseConv(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, windows: Mapping[int, int]):
         super().__init__()
-        if sum(windows.values()) != num_heads or any(size % 2 == 0 for size in windows):
+        windows = {int(size): heads for size, heads in windows.items()}
+        odd = all(size > 0 and size % 2 for size in windows)
+        if not odd or min(windows.values()) < 1 or sum(windows.values()) != num_heads:
             raise ValueError(
                 f'crpe_window must give odd kernel sizes to all {num_heads} heads, '
-                f'as {{3: 2, 5: 3, 7: 3}} does to 8, not {dict(windows)}.'
+                f'as {{3: 2, 5: 3, 7: 3}} does to 8, not {windows}.'
             )
         widths = [heads * (dim // num_heads) for heads in windows.values()]
         self.convs = nn.ModuleList(

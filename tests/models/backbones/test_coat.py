@@ -31,7 +31,7 @@ def test_a_custom_window_and_number_of_heads():
         parallel_depth=0,
         mlp_ratios=(2, 2, 2, 2),
         num_heads=4,
-        crpe_window={3: 1, 9: 3},
+        crpe_window={'3': 1, 9: 3},  # JSON knows no numbers as keys
     )
     assert [m.shape[1] for m in CoaT(arch)(torch.randn(1, 3, 40, 40))] == [8, 12, 16, 20]
 
@@ -45,6 +45,7 @@ def test_a_custom_window_and_number_of_heads():
         (dict(embed_dims=(8, 8, 16, 8)), r'Parallel blocks need equal widths'),
         (dict(crpe_window={3: 2}), r'crpe_window must give odd kernel sizes to all 8 heads'),
         (dict(crpe_window={4: 8}), r'crpe_window must give odd kernel sizes'),
+        (dict(crpe_window={3: 10, 5: -2}), r'crpe_window must give odd kernel sizes'),
     ],
 )
 def test_numbers_that_do_not_fit(change, message):

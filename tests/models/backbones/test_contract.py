@@ -282,6 +282,7 @@ def test_a_model_of_another_dtype_puts_out_that_dtype(name, out_type, dtype):
     ('settings', 'message'),
     [
         (dict(arch='huge'), r"arch must be one of .*, not 'huge'"),
+        (dict(arch=None), r'arch must be one of .* or a dict, not None'),
         (dict(arch=dict(embed_dims=(8, 8, 8, 8))), r'arch as a dict needs the keys .*missing'),
         (dict(out_type='features'), r"out_type must be one of featmap, .*, not 'features'"),
         (dict(out_indices=(0, 4)), r'out_indices must name pyramid levels .*, not \(0, 4\)'),
