@@ -1,4 +1,4 @@
-"""Packages mmvitx as OpenMMLab packages its own, `.mim` folder included."""
+"""Package mmvitx as OpenMMLab packages its own, `.mim` folder included."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOR_MIM = ('configs', 'tools', 'model-index.yml')
 
 
 def requirements(*names: str) -> list[str]:
-    """Reads `requirements/<name>.txt`, without comments."""
+    """Read `requirements/<name>.txt`, without comments."""
     lines = [
         line.partition('#')[0].strip()
         for name in names
@@ -23,7 +23,7 @@ def requirements(*names: str) -> list[str]:
 
 
 class BuildWithMim(build_py):
-    """Puts configs, tools and the model index where mim looks for them: `mmvitx/.mim`.
+    """Put configs, tools and the model index where mim looks for them: `mmvitx/.mim`.
 
     A wheel gets copies. An editable install gets links in the source tree (git ignores them), so
     that what is found there are the repository's own files.

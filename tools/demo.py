@@ -1,4 +1,4 @@
-"""The demonstration: draws digits, trains, tests and shows, by the tools that anyone uses."""
+"""The demonstration: draw digits, train, test and show, by the tools that anyone uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIG = 'configs/demo/mask_rcnn_coat_lite_tiny_digits.py'
 
 
 def run(tool: str, *args: str) -> None:
-    """Runs ``tools/<tool>.py`` in the repository and shows the command as one would type it."""
+    """Run ``tools/<tool>.py`` in the repository and show the command as one would type it."""
     python = os.path.relpath(sys.executable, ROOT)
     python = sys.executable if python.startswith('..') else python
     command = [python, f'tools/{tool}.py', *args]
@@ -24,7 +24,7 @@ def run(tool: str, *args: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the steps; a training that was interrupted goes on from its last checkpoint."""
+    """Run the steps; a training that was interrupted goes on from its last checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', nargs='?', default=CONFIG, help='default: %(default)s')
     config = parser.parse_args(argv).config

@@ -1,4 +1,4 @@
-"""Draws the dataset of handwritten digits that the demo configs train on."""
+"""Draw the dataset of handwritten digits that the demo configs train on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmvitx.datasets import make_digits
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Draws the dataset, unless it is there already with the same settings."""
+    """Draw the dataset, unless it is there already with the same settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', default='data/digits', help='folder (default: %(default)s)')
     parser.add_argument('--train', type=int, default=1200, help='canvases to train on')

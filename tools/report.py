@@ -1,6 +1,6 @@
-"""Shows what a run reached: its last metrics, its curves and some pictures, of whatever task.
+"""Show what a run reached: its last metrics, its curves and some pictures, of whatever task.
 
-Reads what mmengine logged into WORK_DIR and the pictures that `tools/test.py --show-dir` drew.
+It reads what mmengine logged into WORK_DIR and the pictures that `tools/test.py --show-dir` drew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOT_METRICS = ('step', 'time', 'data_time')
 
 
 def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
-    """Reads the loss and the metrics of a training, resumed or not.
+    """Read the loss and the metrics of a training, resumed or not.
 
     Args:
         work_dir: Folder of the training.
@@ -56,7 +56,7 @@ def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, f
 
 
 def read_test(work_dir: Path) -> dict[str, float]:
-    """The metrics of the last `tools/test.py --work-dir WORK_DIR`; empty if there was none."""
+    """Read the metrics of the last `tools/test.py --work-dir WORK_DIR`; empty if there was none."""
     results = sorted(path for path in work_dir.glob('*/*.json') if path.stem == path.parent.name)
     return _metrics(json.loads(results[-1].read_text())) if results else {}
 
@@ -76,7 +76,7 @@ def _drop_from(iteration: int, *curves: dict[int, float]) -> None:
 
 
 def table(metrics: dict[str, float]) -> str:
-    """One line a metric; COCO's -1, which means that there is nothing to measure, as a dash."""
+    """Write one line a metric; COCO's -1, which means that there is nothing to measure, as a dash."""
     width = max(map(len, metrics))
     return '\n'.join(
         f'{name:{width}}  {"-" if value == -1 else f"{value:.3f}":>7}'
@@ -85,7 +85,7 @@ def table(metrics: dict[str, float]) -> str:
 
 
 def plot_curves(loss: dict[int, float], metrics: dict[str, dict[int, float]], path: Path) -> None:
-    """Plots the loss and, beside it, the metrics in HEADLINES (all, if none of those is there)."""
+    """Plot the loss and, beside it, the metrics in HEADLINES (all, if none of those is there)."""
     chosen = {name: curve for name, curve in metrics.items() if name.endswith(HEADLINES)} or metrics
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     left.plot(list(loss), list(loss.values()))
@@ -102,7 +102,7 @@ def plot_curves(loss: dict[int, float], metrics: dict[str, dict[int, float]], pa
 
 
 def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
-    """Puts some of the pictures that the host's visualizer drew into one.
+    """Put some of the pictures that the host's visualizer drew into one.
 
     Args:
         folder: Folder with the pictures, at any depth.
@@ -133,7 +133,7 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints the table and writes curves.png and, with --show-dir, predictions.png."""
+    """Print the table and write curves.png and, with --show-dir, predictions.png."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', type=Path, help='folder of the training')
     parser.add_argument('--show-dir', type=Path, help='the --show-dir of tools/test.py')

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmvitx.registry import MODELS
-
-from ..layers import (
+from mmvitx.models.layers import (
     ConvAttention,
     DepthwiseConv,
     DropPath,
@@ -18,6 +16,8 @@ from ..layers import (
     WindowedDepthwiseConv,
     resample_tokens,
 )
+from mmvitx.registry import MODELS
+
 from .base import STRIDES, VisionBackbone, check_images, resolve_arch, to_featmap
 
 NORM_EPS = 1e-6
