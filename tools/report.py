@@ -76,7 +76,7 @@ def _drop_from(iteration: int, *curves: dict[int, float]) -> None:
 
 
 def table(metrics: dict[str, float]) -> str:
-    """Write one line a metric; a dash for -1, by which COCO says that there is nothing to measure."""
+    """Write one line a metric; a dash for -1, COCO's word for nothing to measure."""
     width = max(map(len, metrics))
     return '\n'.join(
         f'{name:{width}}  {"-" if value == -1 else f"{value:.3f}":>7}'
