@@ -9,7 +9,7 @@ from mmengine.utils import digit_version
 # module: (lowest supported version, first version that is not). Modules instead of distributions,
 # because the maintained forks install the same modules under other distribution names.
 SUPPORTED = {
-    'torch': ('2.0.0', '3.0.0'),
+    'torch': ('2.6.0', '3.0.0'),  # its allow-list for checkpoints goes by names since then
     'mmengine': ('0.10.7', '1.0.0'),
     'mmcv': ('2.1.0', '3.0.0'),
     'mmdet': ('3.3.0', '4.0.0'),

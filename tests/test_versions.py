@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ def test_accepts_what_is_installed():
         ('mmseg', '1.2.1'),
         ('mmpretrain', '1.0.0rc8'),
         ('torch', '1.13.1+cu117'),
+        ('torch', '2.5.1'),
     ],
 )
 def test_refuses_an_unsupported_version(monkeypatch, name, version):
@@ -48,3 +50,15 @@ def test_hosts_may_be_missing(monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     check_versions()
     assert 'mmdet' not in sys.modules
+
+
+def test_the_first_use_of_a_type_checks():
+    code = (
+        'import mmdet\n'
+        'mmdet.__version__ = "3.2.0"\n'
+        'from mmdet.registry import MODELS\n'
+        'MODELS.build(dict(type="mmvitx.CoaT", arch="lite_tiny"))\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('RuntimeError: mmvitx works with mmdet >=3.3.0,<4.0.0, but mmdet 3.2.0')

@@ -1,8 +1,8 @@
 """Reading checkpoint files without running what is inside.
 
 A checkpoint is a pickle, and a pickle can call any function. torch reads one safely with
-`weights_only=True`, if all that it names is on torch's allow-list. The files that mmengine writes
-hold more than tensors (the history of every logged value, numpy scalars, `getattr`), so mmengine
+``weights_only=True``, if all that it names is on torch's allow-list. The files that mmengine writes
+hold more than tensors (the history of every logged value, numpy scalars, ``getattr``), so mmengine
 cannot read its own files under torch >= 2.6. Here these types, and no others, are put on the list.
 """
 
@@ -12,15 +12,19 @@ import difflib
 import os
 import pickle
 import re
+import sys
 import warnings
+from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+from mmengine import dist
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from mmengine.utils import digit_version
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmvitx.errors import UserError
 
@@ -30,10 +34,10 @@ class CheckpointError(UserError):
 
 
 def load_file(path: str | os.PathLike, map_location=None):
-    """Read a checkpoint, always with `weights_only=True`.
+    """Read a checkpoint, always with ``weights_only=True``.
 
     Args:
-        path (str or PathLike): A local file.
+        path: A local file.
         map_location: Where the tensors go, as in :func:`torch.load`; None means the CPU, so that
             a file from a GPU loads anywhere and several processes do not all fill the first GPU.
 
@@ -103,7 +107,7 @@ def _forbidden_name(message: str) -> str | None:
 
 
 def _getattr(owner, name):
-    """`getattr` as mmengine's checkpoints need it: for the statistics that a HistoryBuffer carries.
+    """``getattr`` as mmengine's checkpoints need it: for the statistics of a HistoryBuffer.
 
     The real one would hand a crafted file any method of any object on the list.
     """
@@ -116,8 +120,7 @@ def _getattr(owner, name):
 def allow_mmengine_types() -> None:
     """Put the types of mmengine's own checkpoint files on torch's allow-list.
 
-    They are needed with `weights_only=True`, which is torch's default since 2.6. torch < 2.4 has no
-    such list, and there a file with a message hub is refused.
+    They are needed with ``weights_only=True``, which is torch's default since 2.6.
     """
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     names = {
@@ -133,23 +136,46 @@ def allow_mmengine_types() -> None:
     for kind in '?bhilqBHILQefdgUS':  # booleans, integers, floats and strings, but no objects
         dtype = type(np.dtype(kind))
         names[f'{dtype.__module__}.{dtype.__name__}'] = dtype
+    torch.serialization.add_safe_globals([(thing, name) for name, thing in names.items()])
 
-    version = digit_version(torch.__version__)
-    if version >= digit_version('2.6.0'):
-        torch.serialization.add_safe_globals([(thing, name) for name, thing in names.items()])
-    elif version >= digit_version('2.4.0'):  # takes no names, only things, which it asks for theirs
-        _getattr.__module__, _getattr.__name__ = 'builtins', 'getattr'
-        torch.serialization.add_safe_globals(list(set(names.values())))
+
+def load_from_http(url: str, map_location=None):  # mmengine logs the end of this name
+    """Download a checkpoint, once a machine, and read it like :func:`load_file`.
+
+    It goes into the cache of ``torch.hub``, and a file that is there already is not downloaded
+    again. Where its name says the hash of its content (``resnet18-5c106cde.pth``), that is checked.
+
+    Raises:
+        CheckpointError: In one sentence: the download failed, or :func:`load_file` refused it.
+    """
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(url).path).name)
+    first = not dist.is_distributed() or os.environ.get('LOCAL_RANK', '0') == '0'
+    try:
+        if first and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sha = torch.hub.HASH_REGEX.search(path.name)
+            progress = sys.stderr.isatty()
+            torch.hub.download_url_to_file(url, str(path), sha and sha[1], progress)
+    except (OSError, RuntimeError, ValueError, HTTPException) as e:
+        raise CheckpointError(
+            f'the checkpoint {url} cannot be downloaded ({e}): get it in another way and put it '
+            f'into {path.parent}'
+        ) from e
+    finally:
+        dist.barrier()
+    return load_file(path, map_location)
 
 
 def register_loader() -> None:
-    """Let mmengine read local files with :func:`load_file`.
+    """Let mmengine read local files and URLs with :func:`load_file`.
 
-    `load_from`, `--resume`, `init_cfg` and the hosts' inferencers all come through here, under the
-    onedl fork too, whose own loader falls back to `weights_only=False`.
+    ``load_from``, ``--resume``, ``init_cfg`` and the hosts' inferencers all come through here,
+    under the onedl fork too, whose own loader falls back to ``weights_only=False``.
     """
 
     def load_from_local(filename, map_location=None):  # mmengine logs the end of this name
         return load_file(filename, map_location)
 
     CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    mmengine_checkpoint.load_from_http = load_from_http  # torchvision:// and others call it by name

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import builtins
+import functools
+import hashlib
+import http.server
 import io
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -155,7 +159,7 @@ class Pickler(pickle._Pickler):
 
 
 def write(path: Path, obj, zipped: bool = True) -> Path:
-    """Writes what torch.save would, but objects as crafted as one likes."""
+    """Write what torch.save would, but objects as crafted as one likes."""
     file = io.BytesIO()
     Pickler(file, 2).dump(obj)
     if not zipped:
@@ -285,6 +289,79 @@ def test_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, 'load', refuse)  # root, who may run this, reads everything
     with pytest.raises(CheckpointError, match='no permission to read'):
         load_file(tmp_path / 'epoch_12.pth')
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serve a folder on this machine; yields the folder, its URL and the paths asked for."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            asked.append(self.path)
+
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('no_proxy', '*')
+    handler = functools.partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield folder, f'http://127.0.0.1:{server.server_port}', asked
+        server.shutdown()
+
+
+def test_a_url_is_downloaded_once(server, tmp_path):
+    folder, url, asked = server
+    torch.save(dict(weight=torch.ones(2)), folder / 'weights.pth')
+    sha = hashlib.sha256((folder / 'weights.pth').read_bytes()).hexdigest()[:8]
+    name = f'weights-{sha}.pth'
+    (folder / 'weights.pth').rename(folder / name)
+    for _ in range(2):
+        loaded = CheckpointLoader.load_checkpoint(f'{url}/{name}?download=1', 'cpu')
+        assert loaded['weight'].tolist() == [1, 1]
+    assert asked == [f'/{name}?download=1']
+    assert (tmp_path / 'torch/hub/checkpoints' / name).is_file()
+
+
+def test_a_url_is_loaded_safely(server, tmp_path, monkeypatch):
+    folder, url, _ = server
+    write(folder / 'crafted.pth', ATTACKS['os.system'][0](tmp_path / 'mark'))
+    models = dict(crafted=f'{url}/crafted.pth')
+    monkeypatch.setattr('mmengine.runner.checkpoint.get_torchvision_models', lambda: models)
+    for path in (f'{url}/crafted.pth', 'torchvision://crafted'):
+        with pytest.raises(CheckpointError, match='holds posix.system'):
+            CheckpointLoader.load_checkpoint(path, 'cpu')
+    assert not (tmp_path / 'mark').exists()
+
+
+def test_a_failed_download_is_one_sentence(server, tmp_path):
+    folder, url, _ = server
+    (folder / 'weights-01234567.pth').write_bytes(b'other')
+    cache = tmp_path / 'torch/hub/checkpoints'
+    for address, reason in (
+        (f'{url}/no.pth', 'HTTP Error 404'),
+        (f'{url}/weights-01234567.pth', 'invalid hash value'),
+        ('http://127.0.0.1:1/a.pth', 'Connection refused'),
+        ('http://127.0.0.1:port/a.pth', 'nonnumeric port'),
+    ):
+        with pytest.raises(CheckpointError) as error:
+            CheckpointLoader.load_checkpoint(address, 'cpu')
+        for part in (address, reason, f'put it into {cache}'):
+            assert part in str(error.value)
+        assert '\n' not in str(error.value)
+    assert not list(cache.iterdir())
+
+
+def test_only_the_first_process_of_a_machine_downloads(server, monkeypatch):
+    _, url, asked = server
+    waited = []
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    monkeypatch.setattr('mmengine.dist.is_distributed', lambda: True)
+    monkeypatch.setattr('mmengine.dist.barrier', lambda: waited.append(1))
+    with pytest.raises(CheckpointError, match='does not exist'):
+        CheckpointLoader.load_checkpoint(f'{url}/weights.pth', 'cpu')
+    assert waited and not asked
 
 
 def test_where_the_tensors_go(tmp_path):
