@@ -20,7 +20,7 @@ LOOPS = """
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3))
 param_scheduler = [dict(type='MultiStepLR', milestones=[8], by_epoch=True)]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_dataloader = dict(
@@ -112,8 +112,16 @@ val_evaluator = dict(type='Accuracy', topk=(1,))
 CONFIGS = dict(mmdet=MMDET, mmseg=MMSEG, mmpretrain=MMPRETRAIN)
 
 
+def load_tool(name: str) -> ModuleType:
+    """Import a tool, which is a script and not in the package."""
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def write_data(root: Path, images: int = 4) -> None:
-    """Writes images of 64 px with three rectangles, labelled as each host wants it."""
+    """Write images of 64 px with three rectangles, labelled as each host wants it."""
     rng = np.random.default_rng(0)
     for folder in ('images', 'masks'):
         (root / folder).mkdir(parents=True)
@@ -154,7 +162,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def write_config(tiny_data):
-    """Writes the tiny config of a host into a folder."""
+    """Write the tiny config of a host into a folder."""
 
     def write(folder: Path, host: str = 'mmdet', root: Path = tiny_data, extra: str = '') -> str:
         text = CONFIGS[host].replace('{root}', str(root)).replace('{classes}', repr(CLASSES))
@@ -167,16 +175,18 @@ def write_config(tiny_data):
 
 @pytest.fixture(scope='session')
 def tool():
-    """Loads a tool by name, to run it in this process."""
+    """Load a tool by name, to run it in this process."""
 
     def load(name: str) -> ModuleType:
         MessageHub._instance_dict.clear()  # named by the second: two quick runs would share one
         torch.set_num_threads(1)  # on this little work threads wait for each other
-        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return load_tool(name)
 
     threads = torch.get_num_threads()
     yield load
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def check_parity(tool) -> ModuleType:
+    return tool('check_parity')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import load_tool
 from torch import nn
 
 from mmvitx.datasets import make_digits
@@ -27,7 +27,7 @@ def one_thread():
 
 
 def spawn(function, *args) -> None:
-    """Runs a function in two processes, with the variables that torchrun sets."""
+    """Run a function in two processes, with the variables that torchrun sets."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -42,9 +42,6 @@ def _enter(rank: int, port: int, function, args) -> None:
 
 
 def train_demo(rank: int, folder: Path) -> None:
-    spec = importlib.util.spec_from_file_location('train', ROOT / 'tools/train.py')
-    train = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(train)
     options = [
         f'train_dataloader.dataset.data_root={folder}/digits',
         'train_dataloader.batch_size=2',
@@ -54,7 +51,7 @@ def train_demo(rank: int, folder: Path) -> None:
         *(f'{key}=None' for key in ('val_cfg', 'val_dataloader', 'val_evaluator')),
         'default_hooks.logger.interval=1',
     ]
-    runner = train.main(
+    runner = load_tool('train').main(
         [str(DEMO), '--work-dir', str(folder / 'work'), '--launcher', 'pytorch', '--cfg-options']
         + options
     )

@@ -6,11 +6,6 @@ import pytest
 DATA = Path(__file__).parents[1] / 'data/parity'
 
 
-@pytest.fixture
-def check_parity(tool):
-    return tool('check_parity')
-
-
 @pytest.mark.parametrize('path', sorted(DATA.glob('*.json')), ids=lambda path: path.stem)
 def test_our_models_answer_as_the_authors(path, check_parity, capsys):
     assert check_parity.main([str(path)]) == 0

@@ -241,11 +241,6 @@ def rms_error(outputs, references):
     )
 
 
-@pytest.fixture
-def check_parity(tool):
-    return tool('check_parity')
-
-
 @pytest.mark.parametrize('published', PUBLISHED)
 @torch.no_grad()
 def test_low_precision(published, check_parity):
