@@ -23,6 +23,20 @@ from .base import STRIDES, VisionBackbone, check_images, resolve_arch, to_featma
 NORM_EPS = 1e-6
 PATCH_SIZES = (4, 2, 2, 2)  # of the four scales, so that their strides are STRIDES
 
+# Table 1 of the paper, and the authors' repository for lite_medium and small.
+ARCHS = {
+    name: dict(embed_dims=dims, serial_depths=depths, parallel_depth=parallel, mlp_ratios=ratios)
+    for name, dims, depths, parallel, ratios in (
+        ('lite_tiny', (64, 128, 256, 320), (2, 2, 2, 2), 0, (8, 8, 4, 4)),
+        ('lite_mini', (64, 128, 320, 512), (2, 2, 2, 2), 0, (8, 8, 4, 4)),
+        ('lite_small', (64, 128, 320, 512), (3, 4, 6, 3), 0, (8, 8, 4, 4)),
+        ('lite_medium', (128, 256, 320, 512), (3, 6, 10, 8), 0, (4, 4, 4, 4)),
+        ('tiny', (152, 152, 152, 152), (2, 2, 2, 2), 6, (4, 4, 4, 4)),
+        ('mini', (152, 216, 216, 216), (2, 2, 2, 2), 6, (4, 4, 4, 4)),
+        ('small', (152, 320, 320, 320), (2, 2, 2, 2), 6, (4, 4, 4, 4)),
+    )
+}
+
 
 class SerialBlock(nn.Module):
     """A block of one scale: position encoding, conv-attention, MLP (CoaT, figure 3).
@@ -184,50 +198,7 @@ class CoaT(VisionBackbone):
     Source: arXiv 2104.06399, table 1 and section 3; ``src/models/coat.py`` of mlpc-ucsd/CoaT.
     """
 
-    archs: dict[str, dict] = {
-        'lite_tiny': dict(
-            embed_dims=(64, 128, 256, 320),
-            serial_depths=(2, 2, 2, 2),
-            parallel_depth=0,
-            mlp_ratios=(8, 8, 4, 4),
-        ),
-        'lite_mini': dict(
-            embed_dims=(64, 128, 320, 512),
-            serial_depths=(2, 2, 2, 2),
-            parallel_depth=0,
-            mlp_ratios=(8, 8, 4, 4),
-        ),
-        'lite_small': dict(
-            embed_dims=(64, 128, 320, 512),
-            serial_depths=(3, 4, 6, 3),
-            parallel_depth=0,
-            mlp_ratios=(8, 8, 4, 4),
-        ),
-        'lite_medium': dict(
-            embed_dims=(128, 256, 320, 512),
-            serial_depths=(3, 6, 10, 8),
-            parallel_depth=0,
-            mlp_ratios=(4, 4, 4, 4),
-        ),
-        'tiny': dict(
-            embed_dims=(152, 152, 152, 152),
-            serial_depths=(2, 2, 2, 2),
-            parallel_depth=6,
-            mlp_ratios=(4, 4, 4, 4),
-        ),
-        'mini': dict(
-            embed_dims=(152, 216, 216, 216),
-            serial_depths=(2, 2, 2, 2),
-            parallel_depth=6,
-            mlp_ratios=(4, 4, 4, 4),
-        ),
-        'small': dict(
-            embed_dims=(152, 320, 320, 320),
-            serial_depths=(2, 2, 2, 2),
-            parallel_depth=6,
-            mlp_ratios=(4, 4, 4, 4),
-        ),
-    }
+    archs = ARCHS
     arch_defaults = dict(num_heads=8, crpe_window={3: 2, 5: 3, 7: 3})
 
     def __init__(
