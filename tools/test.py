@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint by a config of MMDetection, MMSegmentation or MMPretrain."""
+"""Evaluate a checkpoint by a config of MMDetection, MMSegmentation or MMPretrain."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Evaluates.
+    """Evaluate.
 
     Args:
-        argv (list[str], optional): The command line; default: that of the process.
+        argv: The command line; default: that of the process.
 
     Returns:
-        dict[str, float]: The metrics by name.
+        The metrics by name.
 
     Raises:
         UserError: If something that the user gave does not fit.
@@ -98,7 +98,7 @@ def augment(cfg: Config) -> None:
 
 
 def drop_masks(cfg: Config) -> None:
-    """mmdet's test-time augmentation refuses masks, so their head is left out."""
+    """Leave out the mask head, which mmdet's test-time augmentation refuses."""
     roi_head = cfg.model.get('roi_head', {})
     if roi_head.get('mask_head'):
         print('test-time augmentation merges boxes only: masks are not evaluated')
@@ -116,7 +116,7 @@ def write_predictions(cfg: Config, path: str) -> None:
 
 
 def draw(cfg: Config, folder: str) -> str:
-    """Has every image drawn; returns where."""
+    """Have every image drawn, and say where."""
     host = HOSTS[cfg.default_scope]
     folder = str(Path(folder).resolve())  # mmdet puts a relative path under the work dir
     cfg.visualizer = {'type': host.visualizer, **(cfg.get('visualizer') or {})}

@@ -1,4 +1,4 @@
-"""Trains the model of a config of MMDetection, MMSegmentation or MMPretrain."""
+"""Train the model of a config of MMDetection, MMSegmentation or MMPretrain."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> Runner:
-    """Trains.
+    """Train.
 
     Args:
-        argv (list[str], optional): The command line; default: that of the process.
+        argv: The command line; default: that of the process.
 
     Returns:
-        Runner: After the training, with the model in it.
+        The runner after the training, with the model in it.
 
     Raises:
         UserError: If something that the user gave does not fit.
@@ -61,9 +61,10 @@ def main(argv: list[str] | None = None) -> Runner:
 
 
 def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
-    if args.amp and cfg.optim_wrapper.type != 'AmpOptimWrapper':
-        if cfg.optim_wrapper.type != 'OptimWrapper':
-            raise UserError(f'--amp cannot replace the optim_wrapper {cfg.optim_wrapper.type}')
+    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if args.amp and wrapper != 'AmpOptimWrapper':
+        if wrapper != 'OptimWrapper':
+            raise UserError(f'--amp cannot replace the optim_wrapper {wrapper}')
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):

@@ -10,7 +10,7 @@ class Host(NamedTuple):
 
     title: str
     distribution: str  # as pip knows it
-    heads: tuple[str, ...]  # keys of the model under which `num_classes` counts the data's classes
+    heads: tuple[str, ...]  # keys of the model under which num_classes counts the data's classes
     dump: str  # metric that writes the predictions to a file
     visualizer: str
     hook: dict  # that draws every image of the test set, without its output folder
@@ -20,7 +20,7 @@ class Host(NamedTuple):
 
 META = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
 
-# by `default_scope`
+# by default_scope
 HOSTS = {
     'mmdet': Host(
         title='MMDetection',
@@ -30,7 +30,7 @@ HOSTS = {
         visualizer='mmdet.DetLocalVisualizer',
         hook=dict(type='mmdet.DetVisualizationHook', draw=True),
         tta_model=dict(
-            type='DetTTAModel',
+            type='DetTTAModel',  # no mmdet. before it: mmdet puts it into mmengine's registry
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
         tta_meta=('img_id', *META),

@@ -1,4 +1,4 @@
-"""What `tools/train.py` and `tools/test.py` share: arguments, config, processes, runner."""
+"""What ``tools/train.py`` and ``tools/test.py`` share: arguments, config, processes, runner."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LAUNCHERS = {
 
 
 class _KeyValue(DictAction):
-    """mmengine's `--cfg-options`, with a sentence where it has a traceback."""
+    """mmengine's ``--cfg-options``, with a sentence where it has a traceback."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for value in values:
@@ -77,10 +77,10 @@ def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and merge their options into it.
 
     Args:
-        args (Namespace): The arguments of :func:`add_arguments`.
+        args: The arguments of :func:`add_arguments`.
 
     Returns:
-        Config: With `work_dir` and `launcher` set.
+        The config, with ``work_dir`` and ``launcher`` set.
 
     Raises:
         UserError: In one sentence, whatever is wrong with the file or with an option.
@@ -89,9 +89,15 @@ def read_config(args: argparse.Namespace) -> Config:
     if not path.is_file():
         raise UserError(_no_config(path))
     try:
+        lazy = Config._is_lazy_import(str(path))
         cfg = Config.fromfile(path)
     except Exception as e:  # it runs the file, which can raise anything
         raise UserError(f'the config {path} cannot be read: {_describe(e)}') from e
+    if lazy:
+        raise UserError(
+            f'the config {path} imports its types (mmengine\'s "new config"), which the tools here '
+            "do not read: name them, as type='mmvitx.CoaT', and inherit by _base_"
+        )
 
     for key in args.cfg_options:
         _check_spelling(cfg, key)
@@ -123,8 +129,8 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     """Check all that a run needs, set up its processes and build the runner.
 
     Args:
-        cfg (Config): From :func:`read_config`.
-        *loops (str): Those that will run, of `train`, `val`, `test`.
+        cfg: From :func:`read_config`.
+        *loops: Those that will run, of ``train``, ``val``, ``test``.
 
     Raises:
         UserError: In one sentence, if data, checkpoint, output folder or processes are not as the
@@ -134,17 +140,18 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     preflight.check_data(cfg, loops)
     if 'train' in loops:
         _check_amp(cfg)
-        preflight.check_pretrained(cfg)
     weights = preflight.read_weights(cfg)
     _check_writable(cfg.work_dir)
     _init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     preflight.check_weights(weights, runner.model)
+    if 'train' in loops:
+        preflight.check_pretrained(runner.model)
     return runner
 
 
 def run(main: Callable) -> None:
-    """Run the `main` of a tool and exit; an error of the user's is one line and status 1."""
+    """Run the ``main`` of a tool and exit; an error of the user's is one line and status 1."""
     try:
         main()
     except UserError as e:

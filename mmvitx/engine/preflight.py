@@ -6,6 +6,7 @@ machine (a URL, an object store) is left to the run.
 
 from __future__ import annotations
 
+import inspect
 import json
 import mmap
 import os
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModule, BaseTTAModel, is_model_wrapper
 from mmengine.registry import DATASETS
 from mmengine.runner import find_latest_checkpoint
 
@@ -29,12 +30,12 @@ def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
     """Check that the data are there and fit the model.
 
     Args:
-        cfg (Config): A config of one of the hosts.
-        loops (tuple[str]): Whose data are meant, of `train`, `val`, `test`.
+        cfg: A config of one of the hosts.
+        loops: Whose data are meant, of ``train``, ``val``, ``test``.
 
     Raises:
         UserError: If a folder or file is missing, an annotation file is no COCO JSON, or the
-            categories, the classes of the dataset and the model's `num_classes` do not agree.
+            categories, the classes of the dataset and the model's ``num_classes`` do not agree.
     """
     for loop in loops:
         loader = cfg.get(f'{loop}_dataloader')
@@ -42,9 +43,9 @@ def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
             continue
         datasets = list(_datasets(loader.dataset, f'{loop}_dataloader.dataset'))
         for where, dataset in datasets:
-            _check_paths(dataset, where)
+            _check_paths(cfg, dataset, where)
         for where, dataset in datasets:
-            _check_classes(cfg, dataset, where, train=loop == 'train')
+            _check_classes(cfg, dataset, where)
 
         evaluators = cfg.get(f'{loop}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
@@ -68,6 +69,11 @@ def _datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
         yield where, dataset
 
 
+def _find_class(cfg: Config, dataset: dict) -> type:
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.get(dataset['type'])
+
+
 def _is_local(path: Any, settings: dict) -> bool:
     return isinstance(path, str) and '://' not in path and not settings.get('backend_args')
 
@@ -80,9 +86,11 @@ def _check_exists(path: str, exists: Any, what: str, setting: str) -> None:
         )
 
 
-def _check_paths(dataset: dict, where: str) -> None:
+def _check_paths(cfg: Config, dataset: dict, where: str) -> None:
     root = dataset.get('data_root') or ''
-    if not _is_local(root, dataset):
+    download = inspect.signature(_find_class(cfg, dataset)).parameters.get('download')
+    downloads = download and dataset.get('download', download.default)  # as mmpretrain's CIFAR10
+    if downloads or not _is_local(root, dataset):
         return
     if root:
         _check_exists(root, Path.is_dir, 'data root', f'{where}.data_root')
@@ -97,12 +105,16 @@ def _check_paths(dataset: dict, where: str) -> None:
             _check_exists(os.path.join(root, folder), Path.is_dir, 'image folder', setting)
 
 
-def _check_classes(cfg: Config, dataset: dict, where: str, train: bool) -> None:
-    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        dataset_type = registry.get(dataset['type'])
+def _check_classes(cfg: Config, dataset: dict, where: str) -> None:
+    dataset_type = _find_class(cfg, dataset)
     metainfo = {**getattr(dataset_type, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     classes = metainfo.get('classes')
-    if isinstance(classes, str):  # a name, or the path of a list
+    if isinstance(classes, str):  # the path of a list
+        if _is_local(classes, dataset) and not os.path.isfile(classes):
+            raise UserError(
+                f'{where}.metainfo.classes is the text {classes!r}, but there is no such file: '
+                f'for one class write classes=({classes!r},)'
+            )
         classes = None
 
     if cfg.default_scope == 'mmdet':
@@ -132,25 +144,30 @@ def read_coco_head(path: str) -> CocoHead:
     """Read the categories and the first image's name of a COCO file, however large it is.
 
     Args:
-        path (str): An annotation file.
+        path: An annotation file.
 
     Returns:
-        CocoHead: The names of the categories in the file's order, and the first `file_name`.
+        The names of the categories in the file's order, and the first ``file_name``.
 
     Raises:
-        UserError: If the file is no COCO JSON, or is truncated.
+        UserError: If the file cannot be read, is no COCO JSON, or is truncated.
     """
-    with open(path, 'rb') as file:
-        if not os.path.getsize(path):
-            raise UserError(f'the annotation file {path} is empty')
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            try:
+    try:
+        with open(path, 'rb') as file:
+            if not os.path.getsize(path):
+                raise UserError(f'the annotation file {path} is empty')
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
                 return _parse_coco_head(text)
-            except ValueError as e:
-                raise UserError(
-                    f'the annotation file {path} is no COCO JSON ({e}): expected an object with '
-                    'the lists "images", "annotations" and "categories"'
-                ) from e
+    except OSError as e:
+        raise UserError(
+            f'the annotation file {path!r} of a COCO dataset cannot be read ({e.strerror}): '
+            'name a readable file as its ann_file'
+        ) from e
+    except ValueError as e:
+        raise UserError(
+            f'the annotation file {path} is no COCO JSON ({e}): expected an object with '
+            'the lists "images", "annotations" and "categories"'
+        ) from e
 
 
 def _parse_coco_head(text: mmap.mmap) -> CocoHead:
@@ -158,28 +175,30 @@ def _parse_coco_head(text: mmap.mmap) -> CocoHead:
         raise ValueError('it does not begin with {')
     if not text[-1024:].rstrip().endswith(b'}'):
         raise ValueError('it does not end with }, as if truncated')
-    lists = {}
-    for key in ('images', 'categories'):
-        # authors put the categories first or last; their name is in no annotation
-        start = text.find(f'"{key}"'.encode()) if key == 'images' else text.rfind(b'"categories"')
-        if start < 0:
-            raise ValueError(f'it has no "{key}"')
-        lists[key] = start + len(key) + 2
-
-    found = re.match(rb'\s*:\s*(?=\[)', text[lists['categories'] : lists['categories'] + 64])
-    if not found:
-        raise ValueError('its "categories" are no list')
-    start = lists['categories'] + found.end()
+    images = _find_list(text, 'images')
+    _find_list(text, 'annotations')
+    start = _find_list(text, 'categories', last=True)
     categories, _ = json.JSONDecoder().raw_decode(
         text[start : start + 2**24].decode('utf-8', errors='replace')
     )
     if not all(isinstance(one, dict) and {'id', 'name'} <= one.keys() for one in categories):
         raise ValueError('a category lacks its "id" or "name"')
 
-    name = re.search(
-        rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', text[lists['images'] : lists['images'] + 2**20]
-    )
+    name = re.search(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', text[images : images + 2**20])
     return CocoHead([one['name'] for one in categories], json.loads(name[1]) if name else None)
+
+
+def _find_list(text: mmap.mmap, key: str, last: bool = False) -> int:
+    """Find where the first or last list under a key begins; the word alone may stand anywhere."""
+    word = f'"{key}"'.encode()
+    at = text.rfind(word) if last else text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        colon = re.match(rb'\s*:\s*(?=\[)', text[end : end + 64])
+        if colon:
+            return end + colon.end()
+        at = text.rfind(word, 0, at) if last else text.find(word, end)
+    raise ValueError(f'it has no list "{key}"')
 
 
 def _check_first_image(dataset: dict, head: CocoHead, ann_file: str, where: str) -> None:
@@ -252,24 +271,33 @@ class Weights(NamedTuple):
     shapes: dict[str, torch.Size]
 
 
-def check_pretrained(cfg: Config) -> None:
+def check_pretrained(model: torch.nn.Module) -> None:
     """Check the local files that parts of the model are initialized from.
 
     Raises:
-        CheckpointError: If one is missing or unreadable.
+        CheckpointError: If one is missing or unreadable, or if nothing in it fits its part.
     """
-    for _, init in _find(cfg.model, 'init_cfg', 'model'):
-        for one in init if isinstance(init, list) else [init]:
-            path = (one or {}).get('checkpoint')
+    for name, module in _unwrap(model).named_modules():
+        inits = getattr(module, 'init_cfg', None) or []
+        if not isinstance(module, BaseModule) or _reads_by_itself(module):
+            continue
+        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+            path, prefix = init.get('checkpoint'), init.get('prefix')
             if path and '://' not in path:
-                load_file(path)
+                weights = _read_shapes(path, load_file(path), prefix)
+                check_weights(weights, module, '.'.join(filter(None, ('model', name, 'init_cfg'))))
+
+
+def _reads_by_itself(module: BaseModule) -> bool:
+    """Whether a module converts its file, as mmdet's Swin does that of the authors."""
+    return 'CheckpointLoader' in module.init_weights.__code__.co_names
 
 
 def read_weights(cfg: Config) -> Weights | None:
     """Read what the run will start from, if that is a local file.
 
     Args:
-        cfg (Config): Its `load_from`, `resume` and `work_dir`.
+        cfg: Its ``load_from``, ``resume`` and ``work_dir``.
 
     Raises:
         CheckpointError: If the file is missing or unreadable, or holds too little to resume from.
@@ -280,29 +308,35 @@ def read_weights(cfg: Config) -> Weights | None:
     if not path or '://' in path:
         return None
     checkpoint = load_file(path)
-    if not isinstance(checkpoint, dict):
-        kind = type(checkpoint).__name__
-        raise CheckpointError(
-            f'the checkpoint {path} holds a {kind}, a dict of weights was expected'
-        )
+    weights = _read_shapes(path, checkpoint)
     missing = {'meta', 'message_hub', 'optimizer'} - checkpoint.keys()
     if cfg.get('resume') and missing:
         raise CheckpointError(
             f'the checkpoint {path} has no {", ".join(sorted(missing))}, so no training can be '
             f'resumed from it: start from its weights with --cfg-options load_from={path}'
         )
-    weights = checkpoint.get('state_dict', checkpoint)
-    return Weights(
-        path,
-        {
-            re.sub('^module.', '', name): value.shape
-            for name, value in weights.items()
-            if isinstance(value, torch.Tensor)
-        },
-    )
+    return weights
 
 
-def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
+def _read_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weights:
+    """Read a checkpoint as mmengine does: of a prefix only what is under it."""
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise CheckpointError(
+            f'the checkpoint {path} holds a {kind}, a dict of weights was expected'
+        )
+    start = prefix.rstrip('.') + '.' if prefix else ''
+    shapes = {
+        name.removeprefix(start or 'module.'): value.shape
+        for name, value in checkpoint.get('state_dict', checkpoint).items()
+        if isinstance(value, torch.Tensor) and name.startswith(start)
+    }
+    return Weights(f'{path} under {start}*' if prefix else path, shapes)
+
+
+def check_weights(
+    weights: Weights | None, model: torch.nn.Module, where: str = 'the config'
+) -> None:
     """Check that at least one of the weights fits the model.
 
     Raises:
@@ -310,14 +344,19 @@ def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
     """
     if weights is None:
         return
-    while is_model_wrapper(model) or type(model).__name__.endswith(('TTAModel', 'TTA')):
-        model = model.module
+    model = _unwrap(model)
     ours = {name: value.shape for name, value in model.state_dict().items()}
     if any(ours.get(name) == shape for name, shape in weights.shapes.items()):
         return
     theirs = f'its first is {next(iter(weights.shapes))}' if weights.shapes else 'it has no tensors'
     raise CheckpointError(
         f'none of the {len(weights.shapes)} weights in {weights.path} fits the '
-        f'{type(model).__name__} of the config: {theirs}, '
+        f'{type(model).__name__} of {where}: {theirs}, '
         f'the first of the model is {next(iter(ours))}'
     )
+
+
+def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

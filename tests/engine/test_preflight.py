@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModule, BaseTTAModel
 from torch import nn
 
 from mmvitx.checkpoints import CheckpointError
@@ -31,18 +32,41 @@ def test_reads_categories_and_first_image(tmp_path, order, style, ascii):
     assert preflight.read_coco_head(str(path)) == (['é', '[dog]'], 'a "b"/ü.jpg')
 
 
+def test_the_words_of_the_lists_may_stand_elsewhere(tmp_path):
+    path = tmp_path / 'coco.json'
+    words = dict(contains=['images', 'categories'], categories='two')
+    path.write_text(json.dumps(dict(info=words, **COCO, about=words)))
+    assert preflight.read_coco_head(str(path)) == (['é', '[dog]'], 'a "b"/ü.jpg')
+
+
+def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match='cannot be read .Is a directory'):
+        preflight.read_coco_head(str(tmp_path))
+
+    def refuse(*args):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('builtins.open', refuse)  # root, who may run this, opens everything
+    with pytest.raises(UserError, match='a.json.* cannot be read .Permission denied'):
+        preflight.read_coco_head('a.json')
+
+
 @pytest.mark.parametrize(
     'content, reason',
     [
         ('', 'is empty'),
         ('<xml>', 'does not begin with {'),
         ('[1, 2]', 'does not begin with {'),
-        ('{"a": 1}', 'has no "images"'),
-        ('{"images": [], "annotations": []}', 'has no "categories"'),
+        ('{"a": 1}', 'has no list "images"'),
+        ('{"images": [], "annotations": []}', 'has no list "categories"'),
+        ('{"images": [], "categories": []}', 'has no list "annotations"'),
         (json.dumps(COCO)[:-9], 'as if truncated'),
-        ('{"images": [], "categories": {}}', '"categories" are no list'),
-        ('{"images": [], "categories": [{"id": 1}]}', 'lacks its "id" or "name"'),
-        ('{"images": [], "categories": [{"id": 1}', 'no COCO JSON'),
+        ('{"images": [], "annotations": [], "categories": {}}', 'has no list "categories"'),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1}]}',
+            'lacks its "id" or "name"',
+        ),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}', 'no COCO JSON'),
     ],
 )
 def test_no_coco_file(tmp_path, content, reason):
@@ -123,6 +147,7 @@ def test_number_of_classes_in_nested_heads(data, head):
     'dataset, message',
     [
         (dict(data_root='nowhere'), 'data root nowhere does not exist'),
+        (dict(ann_file=''), 'annotation file .* COCO dataset cannot be read .Is a directory'),
         (dict(ann_file='no.json'), 'annotation file .*no.json does not exist'),
         (dict(data_prefix=dict(img='no')), 'image folder .*no does not exist'),
         (dict(data_prefix=dict(img='masks/..')), 'does not hold 0.png, the first image of'),
@@ -136,13 +161,14 @@ def test_number_of_classes_in_nested_heads(data, head):
             'must be in the order of the categories',
         ),
         (dict(metainfo=None), r'lacks \(person, .* 80 in all\)'),
+        (dict(metainfo=dict(classes='bar')), r"text 'bar', .* write classes=\('bar',\)"),
         (dict(metainfo=dict(classes=('bar', 'plate'))), 'has 2 classes .*bar, plate'),
     ],
 )
 def test_what_is_wrong_with_the_data_is_one_sentence(data, dataset, message):
     with pytest.raises(UserError, match=message) as error:
         preflight.check_data(config(data, **dataset), ('train',))
-    assert 'train_dataloader' in str(error.value) or 'COCO JSON' in str(error.value)
+    assert 'train_dataloader' in str(error.value) or 'COCO' in str(error.value)
     assert '\n' not in str(error.value)
 
 
@@ -150,6 +176,21 @@ def test_what_is_not_on_this_machine_is_left_to_the_run(data):
     preflight.check_data(config(data, data_root='s3://bucket/'), ('train',))
     settings = dict(ann_file='no.json', backend_args=dict(backend='petrel'))
     preflight.check_data(config(data, **settings), ('train',))
+
+
+def test_classes_in_a_file(data):
+    (data / 'names.txt').write_text('square\nbar\nplate\n')
+    preflight.check_data(config(data, metainfo=dict(classes=f'{data}/names.txt')), ('train',))
+
+
+@pytest.mark.parametrize('dataset', ['CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST'])
+def test_what_downloads_itself_may_be_missing(dataset):
+    dataset = dict(type=dataset, data_root='nowhere', split='train')
+    cfg = Config(dict(default_scope='mmpretrain', model={}, train_dataloader=dict(dataset=dataset)))
+    preflight.check_data(cfg, ('train',))
+    cfg.train_dataloader.dataset.download = False
+    with pytest.raises(UserError, match='data root nowhere does not exist'):
+        preflight.check_data(cfg, ('train',))
 
 
 def test_the_file_of_an_evaluator(data):
@@ -190,10 +231,77 @@ def test_resuming_needs_more_than_weights(tmp_path):
         weights_of(tmp_path, [torch.zeros(1)])
 
 
+def test_weights_are_compared_with_what_a_merging_model_holds(tmp_path):
+    class Merging(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return data_samples_list
+
+    weights = weights_of(tmp_path, {'0.bias': torch.zeros(3)})
+    inner = nn.Sequential(nn.Linear(2, 3))
+    model = Merging.__new__(Merging)
+    nn.Module.__init__(model)
+    model.module = inner
+    preflight.check_weights(weights, model)
+
+
+class Part(BaseModule):
+    def __init__(self, **init_cfg):
+        super().__init__(init_cfg=dict(type='Pretrained', **init_cfg))
+        self.fc = nn.Linear(2, 3)
+
+
+class Converter(Part):
+    def init_weights(self):
+        from mmengine.runner import CheckpointLoader
+
+        CheckpointLoader.load_checkpoint(self.init_cfg['checkpoint'])
+
+
+def part_of(tmp_path, checkpoint, kind=Part, **settings) -> nn.Module:
+    torch.save(checkpoint, tmp_path / 'part.pth')
+    part = kind(checkpoint=str(tmp_path / 'part.pth'), **settings)
+    return nn.ModuleDict(dict(neck=nn.Linear(1, 1), backbone=part))
+
+
+@pytest.mark.parametrize(
+    'checkpoint, prefix',
+    [
+        ({'fc.weight': torch.ones(3, 2)}, None),
+        ({'module.fc.weight': torch.ones(3, 2), 'head': torch.ones(1)}, None),
+        (dict(state_dict={'backbone.fc.weight': torch.ones(3, 2)}), 'backbone'),
+        ({'backbone.fc.weight': torch.ones(3, 2)}, 'backbone.'),
+    ],
+)
+def test_a_pretrained_part_fits(tmp_path, checkpoint, prefix):
+    model = part_of(tmp_path, checkpoint, prefix=prefix)
+    preflight.check_pretrained(model)
+    model['backbone'].init_weights()
+    assert model['backbone'].fc.weight.eq(1).all()  # mmengine agrees
+
+
+@pytest.mark.parametrize(
+    'checkpoint, prefix, first',
+    [
+        ({'fc.weight': torch.ones(3, 3)}, None, 'its first is fc.weight'),
+        (dict(model={'fc.weight': torch.ones(3, 2)}), None, 'it has no tensors'),
+        ({'backbone.fc.weight': torch.ones(3, 2)}, None, 'its first is backbone.fc.weight'),
+        ({'fc.weight': torch.ones(3, 2)}, 'backbone', 'it has no tensors'),
+    ],
+)
+def test_a_pretrained_part_that_does_not_fit(tmp_path, checkpoint, prefix, first):
+    model = part_of(tmp_path, checkpoint, prefix=prefix)
+    message = f'none of the . weights .* fits the Part of model.backbone.init_cfg: {first}'
+    with pytest.raises(CheckpointError, match=message):
+        preflight.check_pretrained(model)
+
+
+def test_a_part_that_converts_its_file_is_left_alone(tmp_path):
+    preflight.check_pretrained(part_of(tmp_path, dict(model={}), Converter))
+
+
 def test_a_pretrained_part_must_be_there(tmp_path):
-    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'no.pth'))
-    cfg = Config(dict(model=dict(backbone=dict(init_cfg=[dict(type='Kaiming'), init]))))
+    model = nn.ModuleDict(dict(backbone=Part(checkpoint=str(tmp_path / 'no.pth'))))
     with pytest.raises(CheckpointError, match='no.pth does not exist'):
-        preflight.check_pretrained(cfg)
-    cfg.model.backbone.init_cfg[1].checkpoint = 'torchvision://resnet50'
-    preflight.check_pretrained(cfg)
+        preflight.check_pretrained(model)
+    model['backbone'].init_cfg['checkpoint'] = 'torchvision://resnet50'
+    preflight.check_pretrained(model)

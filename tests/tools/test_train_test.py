@@ -234,11 +234,32 @@ def test_mixed_precision_matters_to_training_only(trained, write_config, tool, t
     assert tool('test').main([config, checkpoint, '--work-dir', str(tmp_path / 'work')])
 
 
-def test_train_needs_what_a_part_starts_from(write_config, tool, tmp_path):
-    init = "dict(type='Pretrained', checkpoint='no.pth')"
+@pytest.mark.parametrize('host', HOSTS)
+def test_mixed_precision_of_any_config(trained, tool, host):
+    """Also of those that leave the type of the optim_wrapper to mmengine."""
+    train = tool('train')
+    cfg = Config.fromfile(trained[host] / f'config/tiny_{host}.py')
+    assert 'type' not in cfg.optim_wrapper
+    train.apply_arguments(cfg, train.parse_args(['config.py', '--amp']))
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    cfg.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(UserError, match='--amp cannot replace the optim_wrapper ApexOptimWrapper'):
+        train.apply_arguments(cfg, train.parse_args(['config.py', '--amp']))
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('no.pth', 'checkpoint .*no.pth does not exist'),
+        ('other.pth', 'none of the 1 weights .* fits the ResNet of model.backbone.init_cfg'),
+    ],
+)
+def test_train_needs_what_a_part_starts_from(write_config, tool, tmp_path, name, message):
+    torch.save(dict(weight=torch.zeros(1)), tmp_path / 'other.pth')
+    init = dict(type='Pretrained', checkpoint=str(tmp_path / name))
     config = write_config(tmp_path, extra=f"model['backbone']['init_cfg'] = {init}\n")
-    with pytest.raises(UserError, match='checkpoint no.pth does not exist'):
-        tool('train').main([config])
+    with pytest.raises(UserError, match=message):
+        tool('train').main([config, '--work-dir', str(tmp_path / 'work')])
 
 
 def test_train_refuses_an_output_folder(trained, tool, tmp_path):
@@ -270,6 +291,7 @@ def test_an_option_that_cannot_be_parsed(trained, tool, capsys, text):
         ("_base_ = 'no_base.py'", 'cannot be read: .*no_base.py'),
         ("_base_ = 'mmdet::_base_/no.py'", 'cannot be read: .*no.py'),
         ("custom_imports = dict(imports=['no_module'])", 'cannot be read: .*no_module'),
+        ('from torch.optim import SGD', 'imports its types .*name them, as type='),
         ('model = dict()', 'default_scope=None; expected one of mmdet, mmseg, mmpretrain'),
         ("default_scope = 'mmpose'", "default_scope='mmpose'; expected one of"),
     ],
