@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -82,10 +83,11 @@ class VisionBackbone(BaseModule):
 
     # To be given by a backbone. ------------------------------------------------------------------
 
+    @abstractmethod
     def stage_parts(self, stage: int) -> Iterable[nn.Module | nn.Parameter]:
         """Yield what ``frozen_stages >= stage`` freezes beyond ``frozen_stages = stage - 1``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Tell how deep a parameter lies, for layer-wise learning rates.
 
@@ -97,7 +99,6 @@ class VisionBackbone(BaseModule):
             The layer, from 0 (patch embedding) to the number of layers - 1 (everything behind the
             blocks, and what is no part of the backbone), and the number of layers.
         """
-        raise NotImplementedError
 
     # What they have in common. -------------------------------------------------------------------
 
