@@ -23,7 +23,7 @@ from .base import STRIDES, VisionBackbone, check_images, resolve_arch, to_featma
 NORM_EPS = 1e-6
 PATCH_SIZES = (4, 2, 2, 2)  # of the four scales, so that their strides are STRIDES
 
-# Table 1 of the paper, and the authors' repository for lite_medium and small.
+# The paper's architectures, and lite_medium and small of the authors' repository.
 ARCHS = {
     name: dict(embed_dims=dims, serial_depths=depths, parallel_depth=parallel, mlp_ratios=ratios)
     for name, dims, depths, parallel, ratios in (
@@ -39,7 +39,7 @@ ARCHS = {
 
 
 class SerialBlock(nn.Module):
-    """A block of one scale: position encoding, conv-attention, MLP (CoaT, figure 3).
+    """A block of one scale: position encoding, conv-attention, MLP.
 
     Args:
         dim: Channels C.
@@ -84,7 +84,7 @@ class SerialBlock(nn.Module):
 
 
 class ParallelBlock(nn.Module):
-    """A block of several scales that exchange what their attention finds (CoaT, figure 4).
+    """A block of several scales that exchange what their attention finds.
 
     The attention outputs of all scales, taken to the grid of each, are added up; the class tokens'
     are added as they are. One MLP serves all scales, with a norm for each.
@@ -195,7 +195,7 @@ class CoaT(VisionBackbone):
         ValueError: A setting is not among its choices, or the numbers of ``arch`` do not fit each
             other; in ``forward``, the input is no batch of images.
 
-    Source: arXiv 2104.06399, table 1 and section 3; ``src/models/coat.py`` of mlpc-ucsd/CoaT.
+    Source: arXiv 2104.06399; ``src/models/coat.py`` of mlpc-ucsd/CoaT.
     """
 
     archs = ARCHS

@@ -12,7 +12,7 @@ from .depthwise_conv import WindowedDepthwiseConv
 def factorized_context(
     k: Tensor, v: Tensor, cls_k: Tensor, cls_v: Tensor, num_heads: int
 ) -> Tensor:
-    r"""Compute :math:`\mathrm{softmax}(K)^\top V`, the softmax over all tokens (equation 3).
+    r"""Compute :math:`\mathrm{softmax}(K)^\top V`, the softmax over all tokens.
 
     It is computed in float32 and divided by the sum after the product: a softmax over N tokens
     holds numbers around 1 / N, which float16 cannot tell from zero once N is in the ten thousands.
@@ -42,7 +42,7 @@ def factorized_context(
 
 
 class ConvAttention(nn.Module):
-    r"""Factorized attention with a convolutional relative position encoding (CoaT, equation 8).
+    r"""Factorized attention with a convolutional relative position encoding (CoaT).
 
     .. math:: Q / \sqrt{d} \; (\mathrm{softmax}(K)^\top V) + Q \circ \mathrm{DepthwiseConv}(V)
 
@@ -53,7 +53,7 @@ class ConvAttention(nn.Module):
         dim: Channels C.
         num_heads: Heads h; they divide C.
 
-    Source: arXiv 2104.06399, sections 3.1 and 3.2; ``FactorAtt_ConvRelPosEnc`` in the authors'
+    Source: conv-attention of arXiv 2104.06399; ``FactorAtt_ConvRelPosEnc`` in the authors'
     ``src/models/coat.py``.
     """
 

@@ -14,8 +14,8 @@ from torch.nn.grad import conv2d_weight
 class DepthwiseConv(nn.Module):
     """A depth-wise convolution of image tokens, stride 1, the size kept by zero padding.
 
-    On a CPU it runs in float32 also for half-precision input: half-precision depth-wise
-    convolutions in channels-last take there some 200 times as long.
+    On a CPU it runs in float32 also for half-precision input: with its gradients, a float16 one
+    takes there 10 to 20 times as long (152 and 320 channels, 64x64, torch 2.11).
 
     Args:
         dim: Channels C.
@@ -105,7 +105,7 @@ class _WindowedConv(torch.autograd.Function):
     """One convolution for all windows, also for the gradient of the input.
 
     The gradient of the weights is computed for each window by itself: that of one 7x7 kernel over
-    all channels takes on a CPU some ten times as long as the convolution.
+    all channels takes on a CPU 20 times as long as the convolution (320 channels, 64x64).
     """
 
     @staticmethod

@@ -4,7 +4,7 @@ import torch
 from mmvitx.models import CoaT
 
 # arch -> parameters of the published classifier with its 1000-class head, in millions
-# (arXiv 2104.06399, table 2, and the authors' README)
+# (arXiv 2104.06399 and the authors' README)
 PARAMS = dict(
     lite_tiny=5.7, lite_mini=11, lite_small=20, lite_medium=45, tiny=5.5, mini=10, small=22
 )
