@@ -20,7 +20,7 @@ def tokens_of(feature):
 
 
 def context_as_in_the_paper(k, v, num_heads):
-    """Factorized attention word by word: a softmax over all tokens, the class token being the first."""
+    """Factorized attention word by word: a softmax over all tokens, the class token the first."""
     k, v = (t.unflatten(-1, (num_heads, -1)).transpose(1, 2) for t in (k, v))
     return k.softmax(2).mT @ v
 
