@@ -72,9 +72,8 @@ def seeded_checkpoint(record: dict) -> dict[str, Tensor]:
     converted = convert_official(official)
     if converted is None:
         raise UserError('its keys are those of no published checkpoint')
-    unknown = [name for name, why in converted.dropped.items() if 'copy of' not in why]
-    if unknown:
-        raise UserError(f'{unknown[0]}: {converted.dropped[unknown[0]]}')
+    if converted.unknown:
+        raise UserError(f'no published {converted.family} has {", ".join(converted.unknown)}')
     count = sum(official[name].numel() for name in converted.renamed)
     if count != record['params']:
         raise UserError(
