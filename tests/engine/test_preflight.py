@@ -11,8 +11,8 @@ from torch import nn
 
 from mmvitx.checkpoints import CheckpointError
 from mmvitx.engine import preflight
-from mmvitx.models.backbones import CoaT
 from mmvitx.errors import UserError
+from mmvitx.models.backbones import CoaT
 
 COCO = dict(
     images=[dict(id=1, file_name='a "b"/ü.jpg', height=4, width=4)],
