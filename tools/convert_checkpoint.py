@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.runner import save_checkpoint
+import torch
 
 from mmvitx.checkpoints.official import Converted
 from mmvitx.checkpoints.schemes import find_weights, read_checkpoint
@@ -56,11 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print_names(converted)
     print(converted.report())
     if not args.dry_run:
-        try:
-            save_checkpoint(checkpoint, str(args.target))
-        except BaseException:
-            args.target.unlink(missing_ok=True)  # half of a file is worse than none
-            raise
+        write(checkpoint, args.target)
         print(f'written: {args.target}')
 
 
@@ -74,6 +70,22 @@ def check_target(target: Path, force: bool) -> None:
         raise UserError(f'{target} cannot be written: name a file in a folder that exists')
     if target.exists() and not force:
         raise UserError(f'{target} exists: name another file, or overwrite it with --force')
+
+
+def write(checkpoint: dict, target: Path) -> None:
+    """Write a file: whole, or not at all.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    unfinished = target.with_name(f'{target.name}.unfinished')
+    try:
+        torch.save(checkpoint, unfinished)
+        unfinished.replace(target)
+    except (OSError, RuntimeError) as e:  # torch's own zip writer raises the latter
+        raise UserError(f'{target} cannot be written: {e}') from e
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def print_names(converted: Converted) -> None:

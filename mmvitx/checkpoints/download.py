@@ -41,7 +41,10 @@ def download(url: str) -> Path:
         CheckpointError: In one sentence: what went wrong, the address, the hash if it is known,
             and the folder in which to put the file.
     """
-    return _download(url, _describe(url))
+    try:
+        return _download(url)
+    except _NoDownloadError as e:
+        raise CheckpointError(_explain(url, str(e))) from e
 
 
 def download_published(name: str) -> Path:
@@ -58,9 +61,8 @@ def download_published(name: str) -> Path:
         CheckpointError: There is none of that name, or no source gave it: like :func:`download`.
     """
     published = find_published(name)
-    what = f'{name}, {_describe(published.url)},'
     if published.hub is None or _place(published.url).is_file():
-        return _download(published.url, what)
+        return download(published.url)
 
     import huggingface_hub  # here, as few runs come by
 
@@ -69,14 +71,15 @@ def download_published(name: str) -> Path:
     if isinstance(kept, str):
         return Path(kept)
     try:
-        return _download(published.url, what)
-    except CheckpointError as e:
-        print_log(f'{e}; now trying its copy {published.hub} on the Hugging Face hub', 'current')
+        return _download(published.url)
+    except _NoDownloadError as first:
+        print_log(f'{published.url}: {first}; trying the copy {published.hub}', logger='current')
         try:
             return Path(huggingface_hub.hf_hub_download(**copy))
         except Exception as second:  # of the hub, of its HTTP library, of the system
-            reason = str(second).splitlines()[0].rstrip('.')
-            raise CheckpointError(f'{e}; nor its copy {published.hub} ({reason})') from e
+            reason = str(second.__cause__ or second).splitlines()[0].rstrip('.')
+            copy_too = f'{first}; its copy {published.hub} on the Hugging Face hub: {reason}'
+            raise CheckpointError(_explain(published.url, copy_too)) from first
 
 
 def known_hash(url: str) -> str | None:
@@ -96,12 +99,19 @@ def _place(url: str) -> Path:
     return Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(url).path).name)
 
 
-def _describe(url: str) -> str:
+def _explain(url: str, reason: str) -> str:
     sha256 = known_hash(url)
-    return url + (f' (SHA-256 {sha256}...)' if sha256 else '')
+    return (
+        f'the checkpoint {url}{f" (SHA-256 {sha256}...)" if sha256 else ""} cannot be downloaded '
+        f'({reason}): get it in another way and put it into {_place(url).parent}'
+    )
 
 
-def _download(url: str, what: str) -> Path:
+class _NoDownloadError(Exception):
+    """Why a download failed."""
+
+
+def _download(url: str) -> Path:
     path, sha256 = _place(url), known_hash(url)
     if path.is_file():
         _check_hash(path, sha256, hint=f': remove {path} and try again')
@@ -113,10 +123,7 @@ def _download(url: str, what: str) -> Path:
                 _fetch(url, path, sha256)
     except (CheckpointError, OSError, ValueError, HTTPException) as e:
         reason = e.reason if type(e) is URLError else e  # of an HTTPError the text says more
-        raise CheckpointError(
-            f'the checkpoint {what} cannot be downloaded ({reason}): get it in another way and put '
-            f'it into {path.parent}'
-        ) from e
+        raise _NoDownloadError(reason) from e
     return path
 
 

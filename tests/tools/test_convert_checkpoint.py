@@ -84,6 +84,20 @@ def test_the_target_is_checked_first(convert, tmp_path):
         convert([missing, str(tmp_path / 'ours.pth'), '--force'])
 
 
+def test_a_full_disk_leaves_what_was_there(convert, official, tmp_path, monkeypatch):
+    def fill(checkpoint, path):
+        path.write_bytes(b'half')
+        raise OSError(28, 'No space left on device')
+
+    target = tmp_path / 'ours.pth'
+    target.write_text('before')
+    monkeypatch.setattr(torch, 'save', fill)
+    with pytest.raises(UserError, match='ours.pth cannot be written: .*No space left'):
+        convert([official, str(target), '--force'])
+    assert target.read_text() == 'before'
+    assert not list(tmp_path.glob('*.unfinished'))
+
+
 def test_names_are_known_here_too(convert, tmp_path, monkeypatch, official):
     with pytest.raises(CheckpointError, match='did you mean coat_small'):
         convert(['mmvitx://coat_smal', str(tmp_path / 'ours.pth')])
