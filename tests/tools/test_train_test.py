@@ -251,7 +251,7 @@ def test_mixed_precision_of_any_config(trained, tool, host):
     'name, message',
     [
         ('no.pth', 'checkpoint .*no.pth does not exist'),
-        ('other.pth', 'none of the 1 weights .* fits the ResNet of model.backbone.init_cfg'),
+        ('other.pth', r'none of the 1 tensors .* \(model.backbone.init_cfg\) fits the ResNet'),
     ],
 )
 def test_train_needs_what_a_part_starts_from(write_config, tool, tmp_path, name, message):
@@ -319,7 +319,7 @@ def test_a_host_that_is_missing(trained, tool, monkeypatch):
 TEST_ERRORS = {
     'no checkpoint': ('epoch_2.pth', [], 'epoch_2.pth does not exist; did you mean .*epoch_1.pth'),
     'folder': ('.', [], 'is a folder.* epoch_1.pth'),
-    'other weights': ('../other.pth', [], 'none of the 1 weights .* fits the MaskRCNN'),
+    'other weights': ('../other.pth', [], 'none of the 1 tensors .* fits the MaskRCNN'),
     'other pickle': ('../crafted.pth', [], 'holds posix.system'),
     'truncated': ('../truncated.pth', [], 'truncated, damaged'),
     'out': ('epoch_1.pth', ['--out', 'a.json'], 'expected a file that ends in .pkl'),
