@@ -9,6 +9,8 @@ from .depthwise_conv import DepthwiseConv, WindowedDepthwiseConv
 from .drop_path import DropPath
 from .mlp import Mlp
 from .patch_embed import PatchEmbed
+from .position_embedding import PositionEmbeddingResizer, resize_position_embedding
+from .pyramid import Pyramid
 from .resample import resample_tokens
 
 __all__ = [
@@ -17,6 +19,9 @@ __all__ = [
     'DropPath',
     'Mlp',
     'PatchEmbed',
+    'PositionEmbeddingResizer',
+    'Pyramid',
     'WindowedDepthwiseConv',
     'resample_tokens',
+    'resize_position_embedding',
 ]
