@@ -25,9 +25,17 @@ def resample_tokens(x: Tensor, size: tuple[int, int], scale: float, to_size: tup
         (B, to_H * to_W, C).
     """
     x = x.unflatten(1, size).permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
-    bottom, right = (max(math.ceil(to / scale) - n, 0) for n, to in zip(size, to_size))
+    bottom, right = (_reach(n, to, scale) - n for n, to in zip(size, to_size))
     if bottom or right:
         x = F.pad(x, (0, right, 0, bottom), mode='replicate')
     x = F.interpolate(x, scale_factor=scale, mode='bilinear', align_corners=False)
     x = x[:, :, : to_size[0], : to_size[1]]
     return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _reach(side, to_side, scale):
+    """Give the side that x needs; a side that scaling does not change would be copied as it is."""
+    side = max(side, math.ceil(to_side / scale))
+    while scale != 1 and int(side * scale) == side:
+        side += 1
+    return side
