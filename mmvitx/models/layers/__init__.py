@@ -13,6 +13,7 @@ from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbeddingResizer, resize_position_embedding
 from .pyramid import Pyramid
 from .resample import resample_tokens
+from .self_attention import SelfAttention
 
 __all__ = [
     'ClassAttention',
@@ -23,6 +24,7 @@ __all__ = [
     'PatchEmbed',
     'PositionEmbeddingResizer',
     'Pyramid',
+    'SelfAttention',
     'WindowedDepthwiseConv',
     'resample_tokens',
     'resize_position_embedding',
