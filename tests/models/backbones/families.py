@@ -20,10 +20,25 @@ SMALL = {
             mlp_ratios=(4, 2, 2, 2),
         ),
     ),
+    'crossvit': dict(
+        type='mmvitx.CrossViT',
+        arch=dict(
+            embed_dims=(16, 32), depths=(1, 2, 0), num_heads=(2, 2), mlp_ratios=(2, 2), num_blocks=2
+        ),
+        img_size=96,
+    ),
 }
 
-# Published models for the numerics, by the name of their parity file.
+# Families whose maps are the tokens that ``raw`` puts out.
+MAPS_ARE_TOKENS = ('coat_lite', 'coat')
+
+# Published models for the numerics, by the name of their parity file: the kind of run in it.
 PUBLISHED = {
-    'coat_lite_tiny': dict(type='mmvitx.CoaT', arch='lite_tiny'),
-    'coat_tiny': dict(type='mmvitx.CoaT', arch='tiny'),
+    'coat_lite_tiny': 'pyramid',
+    'coat_tiny': 'pyramid',
+    'crossvit_9_224': 'branch_tokens',
 }
+
+# Parameters that have an effect on nothing, so that their gradient is zero: a bias of the keys in
+# an attention of one query, which the softmax takes away.
+WITHOUT_EFFECT = r'.*\.fusion\.\d+\.attn\.k\.bias'
