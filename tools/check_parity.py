@@ -29,10 +29,12 @@ from mmvitx.checkpoints.official import convert_official
 from mmvitx.errors import UserError
 from mmvitx.registry import MODELS
 
-# Of each family: the type, and the pixels that its patches must divide for the authors' code, which
-# cuts what is left over where ours pads.
-TYPES = {'coat': ('mmvitx.CoaT', 32), 'crossvit': ('mmvitx.CrossViT', 24)}
-SIZED = ('crossvit',)  # have position embeddings, made for the size that all runs of a file have
+# Of each family: the type, the pixels that its patches must divide for the authors' code, which cuts
+# what is left over where ours pads, and the settings that depend on the size of the image.
+TYPES = {
+    'coat': ('mmvitx.CoaT', 32, ()),
+    'crossvit': ('mmvitx.CrossViT', 24, ('img_size',)),
+}
 OUT_TYPES = {'logits': 'cls_token', 'pyramid': 'featmap', 'branch_tokens': 'raw'}
 
 
@@ -74,9 +76,8 @@ def seeded_checkpoint(record: dict) -> dict[str, Tensor]:
     converted = convert_official(official)
     if converted is None:
         raise UserError('its keys are those of no published checkpoint')
-    unknown = [name for name, why in converted.dropped.items() if 'copy of' not in why]
-    if unknown:
-        raise UserError(f'{unknown[0]}: {converted.dropped[unknown[0]]}')
+    if converted.unknown:
+        raise UserError(f'no published {converted.family} has {", ".join(converted.unknown)}')
     count = sum(official[name].numel() for name in converted.renamed)
     if count != record['params']:
         raise UserError(
@@ -87,10 +88,10 @@ def seeded_checkpoint(record: dict) -> dict[str, Tensor]:
 
 def build(record: dict, family: str, kind: str, weights: dict[str, Tensor]) -> nn.Module:
     """Build the model that answers a run, with the weights of the file."""
-    arch = re.sub(r'_\d{3}$', '', record['model'][len(family) + 1 :])  # without the resolution
-    backbone = dict(type=TYPES[family][0], arch=arch, out_type=OUT_TYPES[kind])
-    if family in SIZED:
-        backbone['img_size'] = record['runs'][0]['input'][0]
+    backbone_type, _, of_size = TYPES[family]
+    arch = re.sub(r'_\d{3}$', '', record['model'][len(family) + 1 :])  # 'tiny_224'
+    backbone = dict(type=backbone_type, arch=arch, out_type=OUT_TYPES[kind])
+    backbone.update({setting: record['runs'][0]['input'][0] for setting in of_size})
     if kind == 'logits':
         num_classes, channels = weights['head.fc.weight'].shape
         head = dict(type='LinearClsHead', num_classes=num_classes, in_channels=channels)

@@ -29,16 +29,17 @@ SMALL = {
     ),
 }
 
-# Families whose maps are the tokens that ``raw`` puts out.
-MAPS_ARE_TOKENS = ('coat_lite', 'coat')
+# Pixels that the finest patches of a model span: what is in one cannot be told apart. 4 if not here.
+PATCH_SIZES = {'crossvit': 12}
 
-# Published models for the numerics, by the name of their parity file: the kind of run in it.
+# Parameters that have no effect, so an exact zero for their gradient: a bias that adds the same to
+# all scores of a softmax. Endings of their names.
+NO_EFFECT = ('attn.k.bias',)
+
+# Published models for the numerics, by the name of their parity file -> the kind of its runs that
+# puts out what the dense tasks build on.
 PUBLISHED = {
     'coat_lite_tiny': 'pyramid',
     'coat_tiny': 'pyramid',
     'crossvit_9_224': 'branch_tokens',
 }
-
-# Parameters that have an effect on nothing, so that their gradient is zero: a bias of the keys in
-# an attention of one query, which the softmax takes away.
-WITHOUT_EFFECT = r'.*\.fusion\.\d+\.attn\.k\.bias'
