@@ -1,10 +1,11 @@
-"""The registry of mmvitx, a child of mmengine's with scope ``mmvitx``.
+"""The registries of mmvitx, children of mmengine's with scope ``mmvitx``.
 
 In a config of any OpenMMLab host ``type='mmvitx.CoaT'`` makes mmengine import this module, look the
 name up here and import the modules under ``locations``.
 """
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
 from mmvitx.versions import check_versions
@@ -12,3 +13,9 @@ from mmvitx.versions import check_versions
 check_versions()
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmvitx', locations=['mmvitx.models'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmvitx',
+    locations=['mmvitx.engine.optim'],
+)

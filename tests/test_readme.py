@@ -1,4 +1,4 @@
-"""What the README links to and tells to run is there."""
+"""What the README and the pages in docs link to, tell to run and claim is there."""
 
 import re
 import shlex
@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from mmvitx.checkpoints.published import PUBLISHED
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
+PAGES = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
 COMMANDS = [
     line.split('#')[0].strip()
-    for block in re.findall(r'```bash\n(.*?)```', README, re.S)
+    for page in PAGES
+    for block in re.findall(r'```bash\n(.*?)```', page.read_text(), re.S)
     for line in block.splitlines()
 ]
 
 
-def test_what_is_linked_exists():
-    links = re.findall(r'\]\((?!https?:)([^)]+)\)', README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_what_is_linked_exists(page):
+    links = re.findall(r'\]\((?!https?:)([^)]+)\)', page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -28,6 +32,8 @@ def test_what_a_command_names_exists(command):
         assert re.search(rf'^{words[1]}:', (ROOT / 'Makefile').read_text(), re.M)
     files = [word for word in words if word.startswith(('configs/', 'tools/'))]
     assert all((ROOT / file).is_file() for file in files)
+    for name in re.findall(r'mmvitx://(\w+)', command):
+        assert name in PUBLISHED
 
 
 @pytest.mark.parametrize('row', re.findall(r'^\| `(\w+)` \| `1x`', README, re.M))
@@ -44,3 +50,22 @@ def test_the_configs_of_the_table_exist_with_its_figures(row):
         entry = metafile.split(f'Name: {name}\n')[1].split('- Name:')[0]
         assert f'box AP: {box}\n' in entry
         assert f'mask AP: {mask}\n' in entry
+        assert f'Weights: {PUBLISHED[name].url}\n' in entry
+        assert PUBLISHED[name].metrics == {'box AP': float(box), 'mask AP': float(mask)}
+
+
+def test_all_published_weights_are_listed_with_their_figures():
+    page = (ROOT / 'docs/weights.md').read_text()
+    rows = [
+        [cell.strip(' `') for cell in row.split('|')[1:-1]]
+        for row in re.findall(r'^\| `\w+` \|.*$', page, re.M)
+    ]
+    assert len(rows) == len(PUBLISHED)
+    for name, *numbers in rows:
+        entry = PUBLISHED[name]
+        expected = [entry.size, entry.crop] if entry.size else []
+        assert [float(n) for n in numbers] == [*expected, *entry.metrics.values()]
+        assert (
+            f'`{name}`' in README
+            or name.removesuffix('_1x_coco').removesuffix('_3x_coco') in README
+        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -79,13 +80,32 @@ class Converted(NamedTuple):
         state_dict: Our names and the tensors: the backbone's begin with ``backbone.``, as in
             every model of OpenMMLab, a classifier's with ``head.fc.``.
         renamed: The name in the file -> ours.
-        dropped: The name in the file -> why it is not taken.
+        copies: The names in the file of further copies of shared parameters -> ours.
+        unknown: The names in the file that no published checkpoint of the family has.
     """
 
     family: str
     state_dict: dict[str, Tensor]
     renamed: dict[str, str]
-    dropped: dict[str, str]
+    copies: dict[str, str]
+    unknown: list[str]
+
+    def report(self) -> str:
+        """Say in a line what became of the file."""
+        total = len(self.renamed) + len(self.copies) + len(self.unknown)
+        text = f'published checkpoint of {self.family}: {total} tensors become '
+        text += f'{len(self.state_dict)}, {count_parts(self.state_dict)}'
+        if self.copies:
+            text += f'; {len(self.copies)} are copies of shared parameters'
+        if self.unknown:
+            text += f'; dropped, as no published {self.family} has them: {", ".join(self.unknown)}'
+        return text
+
+
+def count_parts(names: Iterable[str]) -> str:
+    """Count names by the part of a model that they begin with, as ``backbone (326), head (2)``."""
+    counts = Counter(name.split('.')[0] for name in names)
+    return ', '.join(f'{part} ({number})' for part, number in counts.items())
 
 
 def _recognize(names):
@@ -134,27 +154,25 @@ def convert_official(weights: Mapping[str, Tensor]) -> Converted | None:
     if recognized is None:
         return None
     family, prefix = recognized
-    renamed, dropped = {}, {}
+    renamed, copies, unknown = {}, {}, []
     sources = {}  # our name -> those in the file
     for name in weights:
         key = name[len(module) :]
         ours = _rename(key[len(prefix) :], family) if key.startswith(prefix) else key
         if ours is None:
-            dropped[name] = f'no published {family} has it'
-            continue
-        copies = sources.setdefault(ours, [])
-        if copies and not ours.startswith(_HEAD):
-            dropped[name] = f'a copy of {copies[0]}'
-            continue
-        copies.append(name)
-        renamed[name] = ours
+            unknown.append(name)
+        elif ours in sources and not ours.startswith(_HEAD):
+            copies[name] = ours
+        else:
+            renamed[name] = ours
+            sources.setdefault(ours, []).append(name)
     state_dict = {
         ours: _join_heads([weights[name] for name in names])
         if len(names) > 1
         else weights[names[0]]
         for ours, names in sources.items()
     }
-    return Converted(family, state_dict, renamed, dropped)
+    return Converted(family, state_dict, renamed, copies, unknown)
 
 
 def _join_heads(heads: list[Tensor]) -> Tensor:

@@ -517,7 +517,7 @@ class CrossViT(VisionBackbone):
             coarse = COARSE_SCALES.get(img_size, COARSE_SCALES[240])
             view_scales = (1.0, coarse) if len(dims) == 2 else (1.0,) * len(dims)
         _check_numbers(numbers, img_size, view_scales, fusion)
-        self.in_channels = in_channels
+        self.arch, self.in_channels = arch, in_channels
         self.view_scales = tuple(view_scales)
         self.branch_strides = branch_strides = [
             patch / scale for patch, scale in zip(patch_sizes, self.view_scales)
@@ -534,7 +534,8 @@ class CrossViT(VisionBackbone):
         # From the last to the first, as each block tells what it reads of the one before.
         num_blocks, max_depth = numbers['num_blocks'], max(depths[:-1])
         steps = max_depth + depths[-1]
-        rates = torch.linspace(0, drop_path_rate, num_blocks * steps, dtype=torch.float64).tolist()
+        total = num_blocks * steps
+        rates = [drop_path_rate * n / max(total - 1, 1) for n in range(total)]
         blocks = []
         for k in reversed(range(num_blocks)):
             block = FUSIONS[fusion](

@@ -29,7 +29,7 @@ SMALL = {
     ),
 }
 
-# Pixels that the finest patches of a model span: what is in one cannot be told apart. 4 if not here.
+# Pixels that the finest patches of a model span, if not 4: what is in one cannot be told apart.
 PATCH_SIZES = {'crossvit': 12}
 
 # Parameters that have no effect, so an exact zero for their gradient: a bias that adds the same to
