@@ -5,6 +5,7 @@ import torch
 
 from mmvitx.models import CrossViT
 from mmvitx.models.backbones.crossvit import FUSIONS
+from mmvitx.models.layers import resize_position_embedding
 
 # (arch, image size) -> parameters of the authors' classifier with a 1000-class head a branch, in
 # millions, as their code counts them
@@ -96,6 +97,14 @@ def test_the_dagger_pads_what_its_patches_do_not_divide():
     padded[:, :, :37, :41] = images(37, 41)
     for ours, expected in zip(model(images(37, 41))[1:], model(padded)[1:]):
         torch.testing.assert_close(ours, expected)
+
+
+def test_weights_of_another_resolution_are_resized():
+    weights = build(img_size=240, out_type='cls_token').state_dict()
+    model = build(img_size=408, out_type='cls_token')
+    model.load_state_dict(weights)
+    resized = resize_position_embedding(weights['pos_embed.1'], (24, 24), num_extra_tokens=1)
+    assert torch.equal(model.pos_embed['1'], resized)
 
 
 # Outputs -----------------------------------------------------------------------------------------
