@@ -211,6 +211,17 @@ def resolve_arch(arch: str | Mapping, archs: Mapping[str, Mapping], defaults: Ma
     return numbers
 
 
+def init_linear(module: nn.Module) -> None:
+    """Initialize a linear layer as all the authors do; for ``model.apply``.
+
+    Convolutions and norms stay as PyTorch makes them.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 def recognize_arch(weights: Mapping[str, Tensor]) -> str | None:
     """Name the published architecture that weights look like, whatever their resolution.
 

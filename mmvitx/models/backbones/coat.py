@@ -18,7 +18,7 @@ from mmvitx.models.layers import (
 )
 from mmvitx.registry import MODELS
 
-from .base import STRIDES, VisionBackbone, check_images, resolve_arch, to_featmap
+from .base import STRIDES, VisionBackbone, check_images, init_linear, resolve_arch, to_featmap
 
 NORM_EPS = 1e-6
 PATCH_SIZES = (4, 2, 2, 2)  # of the four scales, so that their strides are STRIDES
@@ -274,7 +274,7 @@ class CoaT(VisionBackbone):
             self.out_channels = tuple(dims[i] for i in self.out_indices)
             self.strides = tuple(STRIDES[i] for i in self.out_indices)
 
-        self.apply(_init_linear)
+        self.apply(init_linear)
         self.freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -340,13 +340,6 @@ class CoaT(VisionBackbone):
 
 def _add(tokens, updates):
     return [t + update for t, update in zip(tokens, updates)]
-
-
-def _init_linear(module):
-    """Initialize as the authors do; convolutions and norms stay as PyTorch makes them."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
 
 
 def _check_numbers(numbers):

@@ -4,6 +4,7 @@ Tokens are channels-last everywhere: image tokens (B, N, C) row by row, so that 
 is a view of them, and a class token (B, 1, C) apart from them.
 """
 
+from .class_attention import ClassAttention
 from .conv_attention import ConvAttention
 from .depthwise_conv import DepthwiseConv, WindowedDepthwiseConv
 from .drop_path import DropPath
@@ -12,8 +13,10 @@ from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbeddingResizer, resize_position_embedding
 from .pyramid import Pyramid
 from .resample import resample_tokens
+from .self_attention import SelfAttention
 
 __all__ = [
+    'ClassAttention',
     'ConvAttention',
     'DepthwiseConv',
     'DropPath',
@@ -21,6 +24,7 @@ __all__ = [
     'PatchEmbed',
     'PositionEmbeddingResizer',
     'Pyramid',
+    'SelfAttention',
     'WindowedDepthwiseConv',
     'resample_tokens',
     'resize_position_embedding',

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Mlp(nn.Module):
     """Linear, GELU (exact, by erf), Linear, on the last axis.
+
+    For the backward pass the input of the GELU is kept and its output, computed again, is not: that
+    output is the largest tensor of a transformer block, and cheap.
 
     Args:
         dim: Channels C that go in and come out.
@@ -21,4 +26,31 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C) to (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        x = self.fc1(x)
+        if torch.is_grad_enabled():
+            return _GeluLinear.apply(x, self.fc2.weight, self.fc2.bias)
+        return self.fc2(F.gelu(x))
+
+
+class _GeluLinear(torch.autograd.Function):
+    """Linear(GELU(x)) that keeps x alone."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_x = grad_weight = grad_bias = None
+        if needs_x:
+            grad_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), x)
+        grad = grad.flatten(0, -2)
+        if needs_weight:
+            grad_weight = grad.mT @ F.gelu(x).flatten(0, -2)
+        if needs_bias:
+            grad_bias = grad.sum(0)
+        return grad_x, grad_weight, grad_bias

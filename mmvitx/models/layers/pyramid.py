@@ -38,10 +38,10 @@ class Pyramid(nn.Module):
     Args:
         in_channels: Channels C_i of the maps, one map a level.
         in_strides: Their strides, 8 or 16.
-        out_strides: Strides s_i of the levels, out of 4, 8, 16 and 32.
+        out_strides: Strides s_i of the levels, each another out of 4, 8, 16 and 32.
 
     Raises:
-        ValueError: The three are not equally many, or a stride is none of these.
+        ValueError: The three are not equally many, or a stride is none of these or given twice.
     """
 
     def __init__(
@@ -53,16 +53,23 @@ class Pyramid(nn.Module):
                 'in_channels, in_strides and out_strides need one number a level each, not '
                 f'{in_channels}, {in_strides} and {out_strides}.'
             )
-        if not set(in_strides) <= set(IN_STRIDES) or not set(out_strides) <= set(OUT_STRIDES):
+        distinct = set(out_strides)
+        if (
+            not set(in_strides) <= set(IN_STRIDES)
+            or not distinct <= set(OUT_STRIDES)
+            or len(distinct) < len(out_strides)
+        ):
             raise ValueError(
-                f'in_strides must be out of {IN_STRIDES} and out_strides out of {OUT_STRIDES}, '
-                f'not {in_strides} and {out_strides}.'
+                f'in_strides must be out of {IN_STRIDES} and out_strides distinct out of '
+                f'{OUT_STRIDES}, not {in_strides} and {out_strides}.'
             )
         self.in_strides = tuple(in_strides)
         self.out_strides = tuple(out_strides)
-        self.ups = nn.ModuleList(
-            _make_up(dim, in_stride // out_stride)
-            for dim, in_stride, out_stride in zip(in_channels, in_strides, out_strides)
+        self.ups = nn.ModuleDict(  # by stride, so that fewer levels have the same names
+            {
+                str(out_stride): _make_up(dim, in_stride // out_stride)
+                for dim, in_stride, out_stride in zip(in_channels, in_strides, out_strides)
+            }
         )
 
     def forward(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -77,11 +84,15 @@ class Pyramid(nn.Module):
             because mmcv's RoIAlign reads any other layout as if it were this one.
         """
         maps = []
-        for x, up, *strides in zip(levels, self.ups, self.in_strides, self.out_strides):
-            size, to_size = (tuple(math.ceil(n / s) for n in image_size) for s in strides)
-            feature = _assemble(up(x), size)
-            for _ in range(int(math.log2(max(strides[1] // strides[0], 1)))):
+        for x, in_stride, out_stride in zip(levels, self.in_strides, self.out_strides):
+            size, to_size = (
+                tuple(math.ceil(n / stride) for n in image_size)
+                for stride in (in_stride, out_stride)
+            )
+            feature = _assemble(self.ups[str(out_stride)](x), size)
+            while in_stride < out_stride:
                 feature = F.max_pool2d(feature, kernel_size=2, ceil_mode=True)
+                in_stride *= 2
             feature = feature[:, :, : to_size[0], : to_size[1]]
             maps.append(feature.to(x.dtype).contiguous())
         return tuple(maps)

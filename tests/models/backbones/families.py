@@ -20,10 +20,26 @@ SMALL = {
             mlp_ratios=(4, 2, 2, 2),
         ),
     ),
+    'crossvit': dict(
+        type='mmvitx.CrossViT',
+        arch=dict(
+            embed_dims=(16, 32), depths=(1, 2, 0), num_heads=(2, 2), mlp_ratios=(2, 2), num_blocks=2
+        ),
+        img_size=96,
+    ),
 }
 
-# Published models for the numerics, by the name of their parity file.
+# Pixels that the finest patches of a model span, if not 4: what is in one cannot be told apart.
+PATCH_SIZES = {'crossvit': 12}
+
+# Parameters that have no effect, so an exact zero for their gradient: a bias that adds the same to
+# all scores of a softmax. Endings of their names.
+NO_EFFECT = ('attn.k.bias',)
+
+# Published models for the numerics, by the name of their parity file -> the kind of its runs that
+# puts out what the dense tasks build on.
 PUBLISHED = {
-    'coat_lite_tiny': dict(type='mmvitx.CoaT', arch='lite_tiny'),
-    'coat_tiny': dict(type='mmvitx.CoaT', arch='tiny'),
+    'coat_lite_tiny': 'pyramid',
+    'coat_tiny': 'pyramid',
+    'crossvit_9_224': 'branch_tokens',
 }

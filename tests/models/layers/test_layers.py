@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,10 +89,12 @@ def test_gradients_of_windowed_convolutions():
     assert torch.autograd.gradcheck(convolve, (x, *crpe.parameters()))
 
 
+@pytest.mark.parametrize('norm_eps', [1e-5, None])
 @pytest.mark.parametrize('size', [(8, 12), (9, 13), (3, 1)])
-def test_patch_embedding_is_the_convolution_on_a_padded_map(size):
+def test_patch_embedding_is_the_convolution_on_a_padded_map(size, norm_eps):
     torch.manual_seed(0)
-    embed = PatchEmbed(3, 8, 4)
+    embed = PatchEmbed(3, 8, 4, norm_eps)
+    assert ('norm.weight' in embed.state_dict()) == (norm_eps is not None)
     feature = torch.randn(2, 3, *size)
     tokens, grid = embed(feature.permute(0, 2, 3, 1))
     padded = F.pad(feature, (0, -size[1] % 4, 0, -size[0] % 4))
@@ -111,10 +115,10 @@ def test_resampling_is_bilinear_where_sizes_divide(scale):
 
 
 @pytest.mark.parametrize('fine', [(5, 7), (9, 4), (1, 1), (6, 11)])
-@pytest.mark.parametrize('factor', [2, 4])
+@pytest.mark.parametrize('factor', [15 / 14, 1.5, 2, 4])
 def test_resampling_keeps_places_where_sizes_do_not_divide(fine, factor):
     """A ramp over the image stays that ramp, but for the half cell at the border."""
-    coarse = tuple(-(-side // factor) for side in fine)
+    coarse = tuple(math.ceil(side / factor) for side in fine)
 
     def ramp(size, stride):  # the column of a cell's centre, in cells of the fine grid
         return ((torch.arange(size[1]) + 0.5) * stride).expand(1, 1, *size)
@@ -122,7 +126,7 @@ def test_resampling_keeps_places_where_sizes_do_not_divide(fine, factor):
     up = resample_tokens(tokens_of(ramp(coarse, factor)), coarse, factor, fine)
     down = resample_tokens(tokens_of(ramp(fine, 1)), fine, 1 / factor, coarse)
     assert (up - tokens_of(ramp(fine, 1))).abs().max() <= factor / 2
-    assert (down - tokens_of(ramp(coarse, factor))).abs().max() <= factor / 2
+    assert (down - tokens_of(ramp(coarse, factor))).abs().max() <= math.ceil(factor) / 2
 
 
 # Stochastic depth --------------------------------------------------------------------------------
