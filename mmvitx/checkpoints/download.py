@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from ssl import SSLError
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
-from mmvitx.checkpoints.loading import CheckpointError, load_file
+from mmvitx.checkpoints.loading import COPY_AGAIN, CheckpointError, load_file
 from mmvitx.checkpoints.published import PUBLISHED, find_published
 
 TIMEOUT = 30.0  # seconds without a byte after which a server does not answer
+PATIENCE = 1.0  # seconds to wait for another process before saying so
 
 
 def download(url: str) -> Path:
@@ -77,7 +79,8 @@ def download_published(name: str) -> Path:
         try:
             return Path(huggingface_hub.hf_hub_download(**copy))
         except Exception as second:  # of the hub, of its HTTP library, of the system
-            reason = str(second.__cause__ or second).splitlines()[0].rstrip('.')
+            cause = second.__cause__ or second
+            reason = (str(cause) or type(cause).__name__).splitlines()[0].rstrip('.')
             copy_too = f'{first}; its copy {published.hub} on the Hugging Face hub: {reason}'
             raise CheckpointError(_explain(published.url, copy_too)) from first
 
@@ -86,17 +89,25 @@ def known_hash(url: str) -> str | None:
     """Tell how the SHA-256 of a file begins, if its authors say so.
 
     The hash of a published file is in our table; others have it at the end of their name, as
-    PyTorch does it (``resnet18-5c106cde.pth``).
+    PyTorch does it (``resnet18-5c106cde.pth``; a number, as in ``epoch-12.pth``, is none).
     """
     for published in PUBLISHED.values():
         if published.url == url:
             return published.sha256
-    match = torch.hub.HASH_REGEX.search(Path(urlsplit(url).path).name)
+    match = re.search(r'-((?=\d*[a-f])[\da-f]{8,64})\.\w+$', _file_name(url))
     return match[1] if match else None
 
 
+def _file_name(url: str) -> str:
+    return Path(urlsplit(url).path).name or 'checkpoint'
+
+
 def _place(url: str) -> Path:
-    return Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(url).path).name)
+    """Where a file is kept, where torch.hub does too if its name is unmistakable."""
+    cache = Path(torch.hub.get_dir(), 'checkpoints')
+    if known_hash(url) or any(published.url == url for published in PUBLISHED.values()):
+        return cache / _file_name(url)
+    return cache / hashlib.sha256(url.encode()).hexdigest()[:8] / _file_name(url)
 
 
 def _explain(url: str, reason: str) -> str:
@@ -113,18 +124,35 @@ class _NoDownloadError(Exception):
 
 def _download(url: str) -> Path:
     path, sha256 = _place(url), known_hash(url)
-    if path.is_file():
-        _check_hash(path, sha256, hint=f': remove {path} and try again')
-        return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{path}.lock'):
-            if not path.is_file():
-                _fetch(url, path, sha256)
-    except (CheckpointError, OSError, ValueError, HTTPException) as e:
-        reason = e.reason if type(e) is URLError else e  # of an HTTPError the text says more
-        raise _NoDownloadError(reason) from e
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(path):
+                if not path.is_file():
+                    _fetch(url, path, sha256)
+                return path
+    except OSError as e:
+        raise CheckpointError(
+            f'{e.filename or path.parent} cannot be written ({e.strerror or e}): name another '
+            'cache folder with the variable TORCH_HOME'
+        ) from e
+    _check_hash(path, sha256, hint=f': remove {path} and try again')
     return path
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Keep others from downloading the same; say so if others do."""
+    lock = FileLock(f'{path}.lock')
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print_log(f'waiting for another process that holds {lock.lock_file}', logger='current')
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch(url: str, path: Path, sha256: str | None) -> None:
@@ -140,8 +168,11 @@ def _fetch(url: str, path: Path, sha256: str | None) -> None:
             load_file(incoming)
         incoming.replace(path)
     except CheckpointError as e:
-        what_is_wrong = re.sub(f'(the checkpoint )?{re.escape(str(incoming))}', 'what came', str(e))
-        raise CheckpointError(what_is_wrong) from e
+        reason = re.sub(f'(the checkpoint )?{re.escape(str(incoming))}', 'what came', str(e))
+        raise _NoDownloadError(reason.removesuffix(COPY_AGAIN)) from e
+    except (URLError, HTTPException, SSLError, ConnectionError, TimeoutError, ValueError) as e:
+        reason = e.reason if type(e) is URLError else e  # of an HTTPError the text says more
+        raise _NoDownloadError(reason) from e
     finally:
         incoming.unlink(missing_ok=True)
 

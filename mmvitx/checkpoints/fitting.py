@@ -35,7 +35,7 @@ class Fit(NamedTuple):
         parts = [f'{type(model).__name__} takes {len(self.taken)} of {of} tensors']
         if self.dropped:
             reasons = Counter((name.split('.')[0], why) for name, why in self.dropped.items())
-            parts.append('drops ' + ', '.join(f'{p} ({n}: {w})' for (p, w), n in reasons.items()))
+            parts.append('drops ' + ', '.join(f'{p} ({n} {w})' for (p, w), n in reasons.items()))
         if self.missing:
             parts.append(f'lacks {count_parts(self.missing)}, which stay as initialized')
         return '; '.join(parts)
@@ -66,22 +66,25 @@ def fit(state_dict: Mapping[str, Tensor], model: nn.Module, source: str = 'the c
     if is_backbone and any(name.startswith(prefix) for name in given):
         outside = {name: 'not of the backbone' for name in given if not name.startswith(prefix)}
         given = {n[len(prefix) :]: value for n, value in given.items() if n.startswith(prefix)}
-    for name, part in model.named_modules():
-        if hasattr(part, 'adapt_state_dict'):
-            try:
-                part.adapt_state_dict(given, name + '.' if name else '')
-            except CheckpointError as e:
-                raise CheckpointError(f'{source} does not fit the model: {e}') from e
+    adapting = {n: part for n, part in model.named_modules() if hasattr(part, 'adapt_state_dict')}
+    for name, part in adapting.items():
+        try:
+            part.adapt_state_dict(given, name + '.' if name else '')
+        except CheckpointError as e:
+            raise CheckpointError(f'{source} does not fit the model: {e}') from e
 
     taken = {name: value for name, value in given.items() if own.get(name) == value.shape}
-    if not taken:
-        raise CheckpointError(
-            f'none of the {len(given) + len(outside)} tensors of {source} fits the '
-            f'{type(model).__name__}: the first of the checkpoint is {_first(state_dict)}, that of '
-            f'the model {_first(model.state_dict())}'
-        )
+    for name, part in {'': model, **adapting}.items():
+        theirs, ours = ({n: t for n, t in tensors.items() if n.startswith(name)}
+                        for tensors in (given, model.state_dict()))  # fmt: skip
+        if not taken.keys() & ours.keys() and (theirs or part is model):
+            raise CheckpointError(
+                f'none of the {len(theirs)} tensors{f" under {name}." if name else ""} of {source} '
+                f'fits the {type(part).__name__}: the first of the checkpoint is '
+                f'{_first(theirs or outside)}, that of the model {_first(ours)}'
+            )
     dropped = {
-        name: f'{tuple(value.shape)}, not {tuple(own[name])}' if name in own else 'not in the model'
+        name: 'of another shape' if name in own else 'not in the model'
         for name, value in given.items()
         if name not in taken
     }

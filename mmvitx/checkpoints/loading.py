@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import pickle
 import re
@@ -23,6 +24,8 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 
 from mmvitx.errors import UserError
+
+COPY_AGAIN = ': copy or download it again'
 
 
 class CheckpointError(UserError):
@@ -56,7 +59,7 @@ def load_file(path: str | os.PathLike, map_location=None):
             return torch.load(path, map_location=map_location or 'cpu', weights_only=True)
     except PermissionError as e:
         raise CheckpointError(f'no permission to read the checkpoint {path}') from e
-    except torch.cuda.OutOfMemoryError:
+    except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as e:  # a damaged pickle can raise anything
         if 'deserialize object on' in str(e):  # the file is fine, map_location is not
@@ -68,8 +71,10 @@ def load_file(path: str | os.PathLike, map_location=None):
                 'could run code, so it is not loaded: if you trust the file, save its weights '
                 'alone with the program that wrote it'
             ) from e
+        if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL):  # of a cut-off file
+            raise CheckpointError(f'{path} cannot be read: {e.strerror}') from e
         raise CheckpointError(
-            f'{path} is truncated, damaged or no PyTorch checkpoint: copy or download it again'
+            f'{path} is truncated, damaged or no PyTorch checkpoint{COPY_AGAIN}'
         ) from e
 
 
@@ -88,7 +93,7 @@ def _check_is_file(path: Path) -> None:
             + (f'; did you mean {path.parent / close[0]}?' if close else '')
         )
     if path.stat().st_size == 0:
-        raise CheckpointError(f'the checkpoint {path} is empty: copy or download it again')
+        raise CheckpointError(f'the checkpoint {path} is empty{COPY_AGAIN}')
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -98,7 +98,8 @@ class Converted(NamedTuple):
         if self.copies:
             text += f'; {len(self.copies)} are copies of shared parameters'
         if self.unknown:
-            text += f'; dropped, as no published {self.family} has them: {", ".join(self.unknown)}'
+            text += f'; dropped, as no published {self.family} has them: '
+            text += count_parts(self.unknown)
         return text
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mmvitx.checkpoints.download import download, download_published
 from mmvitx.checkpoints.fitting import has_adapting_part, load_state_dict
-from mmvitx.checkpoints.loading import load_file
+from mmvitx.checkpoints.loading import CheckpointError, load_file
 from mmvitx.checkpoints.official import Converted, convert_official
-from mmvitx.checkpoints.published import SCHEME
+from mmvitx.checkpoints.published import PUBLISHED, SCHEME
 
 HTTP = ('http://', 'https://')
 
@@ -41,6 +41,13 @@ def read_checkpoint(path: str | os.PathLike, map_location=None) -> tuple[Any, Co
             cannot be read.
     """
     path = str(path)
+    if not is_readable(path):
+        raise CheckpointError(
+            f'the checkpoint {path} is neither a file, nor an http(s) address, nor the name of a '
+            f'published checkpoint, as {SCHEME}coat_small'
+        )
+    if path in PUBLISHED and not os.path.exists(path):
+        raise CheckpointError(f'the checkpoint {path} does not exist: do you mean {SCHEME}{path}?')
     if path.startswith(SCHEME):
         path = download_published(path)
     elif path.startswith(HTTP):
@@ -48,9 +55,11 @@ def read_checkpoint(path: str | os.PathLike, map_location=None) -> tuple[Any, Co
     checkpoint = load_file(path, map_location)
     weights = find_weights(checkpoint)
     converted = convert_official(weights)
-    if converted is None or converted.state_dict.keys() == weights.keys():
-        return checkpoint, None
-    return dict(meta=checkpoint.get('meta', {}), state_dict=converted.state_dict), converted
+    if converted is not None and converted.state_dict.keys() != weights.keys():
+        return dict(meta=checkpoint.get('meta', {}), state_dict=converted.state_dict), converted
+    if weights and 'state_dict' not in checkpoint and 'model' in checkpoint:
+        checkpoint = {**checkpoint, 'state_dict': weights}  # where mmengine looks for it
+    return checkpoint, None
 
 
 def is_readable(path: str) -> bool:

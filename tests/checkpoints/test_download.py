@@ -95,7 +95,8 @@ def cache(tmp_path) -> Path:
 
 def kept(cache: Path) -> list[str]:
     """What is in the cache but for the locks, which are empty."""
-    return sorted(p.name for p in cache.glob('*') if p.suffix != '.lock' or p.stat().st_size)
+    files = (path for path in cache.rglob('*') if path.is_file())
+    return sorted(p.name for p in files if p.suffix != '.lock' or p.stat().st_size)
 
 
 def failure(load, *args) -> str:
@@ -131,7 +132,7 @@ def test_a_url_is_loaded_safely(server, cache, monkeypatch):
     assert kept(cache) == []
 
 
-@pytest.mark.parametrize('sha256', ['', '-01234567'], ids=['no hash', 'hash'])
+@pytest.mark.parametrize('sha256', ['', '-0123456f'], ids=['no hash', 'hash'])
 @pytest.mark.parametrize('spoil', ['cut', 'page', 'empty', 'missing'])
 def test_what_comes_half_or_wrong_is_not_kept(server, cache, spoil, sha256):
     path = f'/weights{sha256}.pth'
@@ -150,6 +151,7 @@ def test_what_comes_half_or_wrong_is_not_kept(server, cache, spoil, sha256):
     message = failure(download.download, url)
     for part in (url, reason, sha256[1:], f'put it into {cache}'):
         assert part in message
+    assert 'again' not in message
     assert kept(cache) == []
 
     server.cut.clear()
@@ -187,13 +189,13 @@ def test_a_download_that_was_killed_leaves_nothing_and_can_be_repeated(server, c
     process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
     try:
         deadline = time.time() + 60
-        while not list(cache.glob('*.partial')) and time.time() < deadline:
+        while not list(cache.rglob('*.partial')) and time.time() < deadline:
             time.sleep(0.05)
         assert [name for name in kept(cache) if not name.endswith('.partial')] == []
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert list(cache.glob('*.partial'))
+    assert list(cache.rglob('*.partial'))
 
     server.slow.clear()
     assert torch.load(download.download(url))['weight'].shape == (5000,)
@@ -213,7 +215,7 @@ def test_of_several_at_once_one_downloads(server, cache):
     server.over.set()
     for thread in threads:
         thread.join()
-    assert results == [cache / 'weights.pth'] * 3
+    assert {path.name for path in results} == {'weights.pth'} and len(results) == 3
     assert len(server.asked) == 1
 
 
@@ -231,7 +233,53 @@ def test_a_file_put_there_by_hand_is_used_and_checked(server, cache):
 def test_a_cache_that_cannot_be_written_is_one_sentence(server, tmp_path):
     (tmp_path / 'torch').write_text('a file where the folder should be')
     url, _ = server.add('/weights.pth', {})
-    assert 'Not a directory' in failure(download.download, url)
+    message = failure(download.download, url)
+    assert 'Not a directory' in message and 'TORCH_HOME' in message and 'put it' not in message
+    (tmp_path / 'torch').unlink()
+    assert 'File name too long' in failure(download.download, f'{server.url}/{"a" * 300}.pth')
+
+
+def test_files_of_one_name_are_kept_apart(server):
+    """Every repository of the Hugging Face hub has a ``model.safetensors``."""
+    for i in range(2):
+        server.add(f'/{i}/model.pth', dict(weight=torch.tensor(i)))
+    for _ in range(2):
+        for i in range(2):
+            path = download.download(f'{server.url}/{i}/model.pth')
+            assert torch.load(path)['weight'] == i
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ('name', 'sha256'),
+    [
+        ('resnet18-5c106cde.pth', '5c106cde'),
+        ('r50_20200504_163237-1e15ed27.pth', '1e15ed27'),
+        ('checkpoint-300.pth', None),
+        ('epoch-12.pth', None),
+        ('model-20210101.pth', None),
+        ('mask-rcnn.pth', None),
+        ('', None),
+    ],
+)
+def test_the_hash_in_a_name(name, sha256):
+    assert download.known_hash(f'http://host/{name}?a=1') == sha256
+
+
+def test_whoever_waits_for_another_process_is_told(server, cache, monkeypatch):
+    monkeypatch.setattr(download, 'PATIENCE', 0.05)
+    lines = []
+    monkeypatch.setattr(download, 'print_log', lambda text, logger: lines.append(text))
+    url, _ = server.add('/weights.pth', dict(weight=torch.ones(5000)))
+    server.slow.add('/weights.pth')
+    threads = [threading.Thread(target=download.download, args=(url,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    server.over.set()
+    for thread in threads:
+        thread.join()
+    assert len(lines) == 1 and 'waiting for another process' in lines[0]
 
 
 # Published checkpoints ---------------------------------------------------------------------------
@@ -296,6 +344,18 @@ def test_without_any_source_the_error_says_what_to_do(hub, listed, cache):
         assert part in message
 
 
+def test_a_second_source_that_fails_without_a_word(hub, listed, monkeypatch):
+    class SilentError(Exception):
+        pass
+
+    def fail(**kwargs):
+        raise SilentError
+
+    hub.files.clear()
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', fail)
+    assert 'SilentError' in failure(CheckpointLoader.load_checkpoint, 'mmvitx://coat_nano', 'cpu')
+
+
 def test_a_detector_has_no_second_source(hub, listed, monkeypatch):
     monkeypatch.setitem(PUBLISHED, 'coat_nano', listed._replace(hub=None))
     hub.files.clear()
@@ -308,6 +368,8 @@ def test_a_wrong_name_gets_a_hint():
     assert "'coat_smal': did you mean coat_small?" in message
     message = failure(CheckpointLoader.load_checkpoint, 'mmvitx://cait_xs24', 'cpu')
     assert 'did you mean cait_xs24_384?' in message
+    message = failure(CheckpointLoader.load_checkpoint, 'coat_small', 'cpu')
+    assert 'do you mean mmvitx://coat_small?' in message
 
 
 def test_names_and_hashes_are_consistent():

@@ -300,6 +300,13 @@ def test_no_file(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, 'Permission denied')
 
+    def break_off(*args, **kwargs):
+        raise OSError(5, 'Input/output error')
+
+    monkeypatch.setattr(torch, 'load', break_off)
+    with pytest.raises(CheckpointError, match='epoch_12.pth cannot be read: Input/output error'):
+        load_file(tmp_path / 'epoch_12.pth')
+
     monkeypatch.setattr(torch, 'load', refuse)  # root, who may run this, reads everything
     with pytest.raises(CheckpointError, match='no permission to read'):
         load_file(tmp_path / 'epoch_12.pth')

@@ -284,7 +284,7 @@ def test_a_pretrained_part_fits(tmp_path, checkpoint, prefix):
     'checkpoint, prefix, first',
     [
         ({'fc.weight': torch.ones(3, 3)}, None, r'first of the checkpoint is fc.weight \(3, 3\)'),
-        (dict(model={'fc.weight': torch.ones(3, 2)}), None, 'first of the checkpoint is None'),
+        (dict(ema={'fc.weight': torch.ones(3, 2)}), None, 'first of the checkpoint is None'),
         (
             {'backbone.fc.weight': torch.ones(3, 2)},
             None,

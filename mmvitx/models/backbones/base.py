@@ -66,9 +66,7 @@ class VisionBackbone(BaseModule):
         with_cp: bool,
         init_cfg: dict | None,
     ):
-        if init_cfg and 'checkpoint' in init_cfg:
-            init_cfg = {'type': 'Pretrained', **init_cfg}
-        super().__init__(init_cfg)
+        super().__init__(_complete(init_cfg))
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type must be one of {", ".join(OUT_TYPES)}, not {out_type!r}.')
         if (
@@ -250,6 +248,20 @@ def recognize_arch(weights: Mapping[str, Tensor]) -> str | None:
 
 def _full_name(family, arch):
     return f'{family.__name__.lower()}_{arch}'
+
+
+def _complete(init_cfg):
+    """Complete an ``init_cfg`` of mmengine's that says only what to start from."""
+    if isinstance(init_cfg, (list, tuple)):
+        return [_complete(one) for one in init_cfg]
+    if init_cfg and not (isinstance(init_cfg, Mapping) and {'type', 'checkpoint'} & {*init_cfg}):
+        raise ValueError(
+            "init_cfg must be a dict as dict(checkpoint='mmvitx://coat_small') or one of "
+            f"mmengine's with a type, not {init_cfg!r}."
+        )
+    if init_cfg and 'checkpoint' in init_cfg:
+        return {'type': 'Pretrained', **init_cfg}
+    return init_cfg
 
 
 def to_featmap(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,3 @@
+# CaiT S-24 in a detector: the backbone, and its widths for the neck.
+backbone = dict(_delete_=True, type='mmvitx.CaiT', arch='s24', drop_path_rate=0.1)
+neck = dict(in_channels=[384, 384, 384, 384])
