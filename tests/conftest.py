@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from torch import Tensor
+
+from mmvitx.checkpoints.official import convert_official
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ('square', 'bar', 'plate')
@@ -150,6 +153,40 @@ def write_data(root: Path, images: int = 4) -> None:
         cv2.imwrite(str(root / 'masks' / f'{i}.png'), mask)
     (root / 'coco.json').write_text(json.dumps(coco))
     (root / 'classes.txt').write_text(''.join(f'{i}.png {i % 3}\n' for i in range(images)))
+
+
+def official_keys(model: str) -> dict[str, list[int]]:
+    """Give the names in an authors' ImageNet checkpoint, with their shapes."""
+    return json.loads((ROOT / f'tests/data/parity/{model}.json').read_text())['keys']
+
+
+def official_weights(model: str) -> dict[str, Tensor]:
+    """Make the tensors of an authors' ImageNet checkpoint: shared parameters under each name."""
+    keys = official_keys(model)
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=generator) for name, shape in keys.items()}
+    converted = convert_official(weights)
+    for name, ours in converted.copies.items():
+        weights[name] = converted.state_dict[ours]
+    return weights
+
+
+def official_detector(model, backbone_keys) -> dict:
+    """Make an authors' detector of MMDetection 2.x from the names and shapes of ours.
+
+    Its other parts have had the same names since; the backbone has their names, in which shared
+    parameters appear under each block that uses them.
+    """
+    rest = {n: v.clone() for n, v in model.state_dict().items() if not n.startswith('backbone.')}
+    own = model.state_dict()
+    renamed = convert_official({n: torch.empty(s) for n, s in backbone_keys.items()})
+    theirs = {
+        f'backbone.{name}': own[ours].clone()
+        for name, ours in {**renamed.renamed, **renamed.copies}.items()
+        if ours in own  # a detector has no classifier
+    }
+    meta = dict(mmdet_version='2.11.0', CLASSES=('person', 'bicycle'), epoch=12, iter=87960)
+    return dict(meta=meta, state_dict={**theirs, **rest}, optimizer=dict(state={}))
 
 
 @pytest.fixture(scope='session')

@@ -20,6 +20,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+import mmvitx
 from mmvitx.engine import preflight
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
@@ -143,7 +144,12 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     weights = preflight.read_weights(cfg)
     _check_writable(cfg.work_dir)
     _init_processes(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except (TypeError, ValueError) as e:
+        if not _is_setting(e):
+            raise
+        raise UserError(f'the config cannot be built: {e}') from e
     preflight.check_weights(weights, runner.model)
     if 'train' in loops:
         preflight.check_pretrained(runner.model)
@@ -220,6 +226,13 @@ def _check_spelling(cfg: Config, option: str) -> None:
         node = node.get(part)
         if not isinstance(node, dict):
             return
+
+
+def _is_setting(error: Exception) -> bool:
+    """Whether an error says that a setting is wrong: of a backbone of ours, or of no one's."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    ours = str(Path(mmvitx.__file__).parent / 'models')
+    return files[-1].startswith(ours) or 'unexpected keyword argument' in str(error)
 
 
 def _check_writable(folder: str) -> None:

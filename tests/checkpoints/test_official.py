@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from conftest import official_detector, official_keys, official_weights
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint, save_checkpoint
@@ -19,17 +20,6 @@ from mmvitx.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 PARITY = ROOT / 'tests/data/parity'
-
-
-def official_weights(model: str) -> dict[str, Tensor]:
-    """Make the tensors of an authors' ImageNet checkpoint: shared parameters under each name."""
-    keys = json.loads((PARITY / f'{model}.json').read_text())['keys']
-    generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(shape, generator=generator) for name, shape in keys.items()}
-    converted = convert_official(weights)
-    for name, ours in converted.copies.items():
-        weights[name] = converted.state_dict[ours]
-    return weights
 
 
 @pytest.fixture(scope='session')
@@ -179,24 +169,6 @@ def test_every_key_of_the_parity_files_is_known():
 # Detectors ---------------------------------------------------------------------------------------
 
 
-def official_detector(model, backbone_keys) -> dict:
-    """Make an authors' detector of MMDetection 2.x from the names and shapes of ours.
-
-    Its other parts have had the same names since; the backbone has their names, in which shared
-    parameters appear under each block that uses them.
-    """
-    rest = {n: v.clone() for n, v in model.state_dict().items() if not n.startswith('backbone.')}
-    own = model.state_dict()
-    renamed = convert_official({n: torch.empty(s) for n, s in backbone_keys.items()})
-    theirs = {
-        f'backbone.{name}': own[ours].clone()
-        for name, ours in {**renamed.renamed, **renamed.copies}.items()
-        if ours in own  # a detector has no classifier
-    }
-    meta = dict(mmdet_version='2.11.0', CLASSES=('person', 'bicycle'), epoch=12, iter=87960)
-    return dict(meta=meta, state_dict={**theirs, **rest}, optimizer=dict(state={}))
-
-
 @pytest.mark.parametrize(
     ('config', 'keys'),
     [
@@ -210,8 +182,7 @@ def test_a_detector_of_the_authors_fits_our_config_exactly(tmp_path, config, key
     cfg = Config.fromfile(ROOT / f'configs/{config}.py')
     torch.manual_seed(0)
     model = MODELS.build(copy.deepcopy(cfg.model))
-    keys = json.loads((PARITY / f'{keys}.json').read_text())['keys']
-    official = official_detector(model, keys)
+    official = official_detector(model, official_keys(keys))
     assert not any('serial_blocks.' in name for name in official['state_dict'])
     path = save(tmp_path / 'detector.pth', official)
 
