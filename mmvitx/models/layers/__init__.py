@@ -4,6 +4,7 @@ Tokens are channels-last everywhere: image tokens (B, N, C) row by row, so that 
 is a view of them, and a class token (B, 1, C) apart from them.
 """
 
+from .class_attention import ClassAttention
 from .conv_attention import ConvAttention
 from .depthwise_conv import DepthwiseConv, WindowedDepthwiseConv
 from .drop_path import DropPath
@@ -12,6 +13,7 @@ from .patch_embed import PatchEmbed
 from .resample import resample_tokens
 
 __all__ = [
+    'ClassAttention',
     'ConvAttention',
     'DepthwiseConv',
     'DropPath',
