@@ -11,6 +11,7 @@ from .drop_path import DropPath
 from .mlp import Mlp
 from .patch_embed import PatchEmbed
 from .resample import resample_tokens
+from .talking_heads import TalkingHeadsAttention
 
 __all__ = [
     'ClassAttention',
@@ -19,6 +20,7 @@ __all__ = [
     'DropPath',
     'Mlp',
     'PatchEmbed',
+    'TalkingHeadsAttention',
     'WindowedDepthwiseConv',
     'resample_tokens',
 ]
