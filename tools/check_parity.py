@@ -59,26 +59,27 @@ def seeded_weight(name: str, shape: Sequence[int], salt: str) -> Tensor:
     return torch.from_numpy(np.asarray(v, dtype='float32'))
 
 
-def seeded_checkpoint(record: dict, family: str) -> dict[str, Tensor]:
+def seeded_checkpoint(record: dict) -> dict[str, Tensor]:
     """Make the weights of a file, under the keys of mmpretrain's ImageClassifier.
 
     Raises:
-        UserError: The file has a key that the family does not, or another number of parameters.
+        UserError: The keys are of no known family, one is unknown, or the number of parameters is
+            another.
     """
-    try:  # our key -> the authors' first name of that parameter, by which it is seeded
-        names = convert_official({name: name for name in record['keys']}, family)
-    except KeyError as error:
-        raise UserError(error.args[0]) from None
-    weights = {
-        key: seeded_weight(name, record['keys'][name], record['salt'])
-        for key, name in names.items()
+    official = {
+        name: seeded_weight(name, shape, record['salt']) for name, shape in record['keys'].items()
     }
-    count = sum(w.numel() for w in weights.values())
+    converted = convert_official(official)
+    if converted is None:
+        raise UserError('its keys are those of no published checkpoint')
+    if converted.unknown:
+        raise UserError(f'no published {converted.family} has {", ".join(converted.unknown)}')
+    count = sum(official[name].numel() for name in converted.renamed)
     if count != record['params']:
         raise UserError(
             f'the keys hold {count:,} parameters, shared once, not {record["params"]:,}'
         )
-    return weights
+    return converted.state_dict
 
 
 def build(record: dict, family: str, kind: str, weights: dict[str, Tensor]) -> nn.Module:
@@ -133,7 +134,7 @@ def check_record(record: dict) -> list[tuple[str, float]]:
     if family not in TYPES:
         raise UserError(f'model {record["model"]!r} is of no known family: {", ".join(TYPES)}')
 
-    weights = seeded_checkpoint(record, family)
+    weights = seeded_checkpoint(record)
     results = []
     for run in record['runs']:
         kind, (height, width) = run['kind'], run['input']

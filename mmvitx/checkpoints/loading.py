@@ -8,23 +8,19 @@ cannot read its own files under torch >= 2.6. Here these types, and no others, a
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import pickle
 import re
-import sys
 import warnings
-from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
+import safetensors.torch
 import torch
-from mmengine import dist
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
-from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmvitx.errors import UserError
 
@@ -34,10 +30,10 @@ class CheckpointError(UserError):
 
 
 def load_file(path: str | os.PathLike, map_location=None):
-    """Read a checkpoint, always with ``weights_only=True``.
+    """Read a checkpoint of torch, always with ``weights_only=True``, or of safetensors.
 
     Args:
-        path: A local file.
+        path: A local file; which of the two it is, its content tells.
         map_location: Where the tensors go, as in :func:`torch.load`; None means the CPU, so that
             a file from a GPU loads anywhere and several processes do not all fill the first GPU.
 
@@ -46,12 +42,16 @@ def load_file(path: str | os.PathLike, map_location=None):
 
     Raises:
         CheckpointError: In one sentence: the file is missing, a folder, empty, not readable,
-            damaged, or holds types other than those that torch and mmengine write.
+            damaged, or holds types other than those that torch, mmengine and the authors write.
     """
     path = Path(path).expanduser()
     _check_is_file(path)
     try:
-        with warnings.catch_warnings():
+        if _is_safetensors(path):
+            device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
+            return safetensors.torch.load_file(path, device)
+        # The authors' files hold the arguments of their runs in a Namespace, a bag of attributes.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter('ignore')  # of pickle protocols: what cannot be read is an error
             return torch.load(path, map_location=map_location or 'cpu', weights_only=True)
     except PermissionError as e:
@@ -89,6 +89,11 @@ def _check_is_file(path: Path) -> None:
         )
     if path.stat().st_size == 0:
         raise CheckpointError(f'the checkpoint {path} is empty: copy or download it again')
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(9)[8:] == b'{'  # behind the length of the header, which is JSON
 
 
 def _forbidden_name(message: str) -> str | None:
@@ -137,45 +142,3 @@ def allow_mmengine_types() -> None:
         dtype = type(np.dtype(kind))
         names[f'{dtype.__module__}.{dtype.__name__}'] = dtype
     torch.serialization.add_safe_globals([(thing, name) for name, thing in names.items()])
-
-
-def load_from_http(url: str, map_location=None):  # mmengine logs the end of this name
-    """Download a checkpoint, once a machine, and read it like :func:`load_file`.
-
-    It goes into the cache of ``torch.hub``, and a file that is there already is not downloaded
-    again. Where its name says the hash of its content (``resnet18-5c106cde.pth``), that is checked.
-
-    Raises:
-        CheckpointError: In one sentence: the download failed, or :func:`load_file` refused it.
-    """
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(url).path).name)
-    first = not dist.is_distributed() or os.environ.get('LOCAL_RANK', '0') == '0'
-    try:
-        if first and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sha = torch.hub.HASH_REGEX.search(path.name)
-            progress = sys.stderr.isatty()
-            torch.hub.download_url_to_file(url, str(path), sha and sha[1], progress)
-    except (OSError, RuntimeError, ValueError, HTTPException) as e:
-        raise CheckpointError(
-            f'the checkpoint {url} cannot be downloaded ({e}): get it in another way and put it '
-            f'into {path.parent}'
-        ) from e
-    finally:
-        dist.barrier()
-    return load_file(path, map_location)
-
-
-def register_loader() -> None:
-    """Let mmengine read local files and URLs with :func:`load_file`.
-
-    ``load_from``, ``--resume``, ``init_cfg`` and the hosts' inferencers all come through here,
-    under the onedl fork too, whose own loader falls back to ``weights_only=False``.
-    """
-
-    def load_from_local(filename, map_location=None):  # mmengine logs the end of this name
-        return load_file(filename, map_location)
-
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
-    mmengine_checkpoint.load_from_http = load_from_http  # torchvision:// and others call it by name

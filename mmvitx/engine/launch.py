@@ -147,6 +147,8 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     preflight.check_weights(weights, runner.model)
     if 'train' in loops:
         preflight.check_pretrained(runner.model)
+        if weights is None and cfg.default_scope != 'mmpretrain':
+            preflight.note_random_backbone(runner.model)
     return runner
 
 

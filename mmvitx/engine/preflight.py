@@ -1,7 +1,7 @@
 """Checks that take seconds, of what would otherwise fail after model and data were loaded.
 
-Each check raises :class:`mmvitx.errors.UserError` with one sentence. What is no file on this
-machine (a URL, an object store) is left to the run.
+Each check raises :class:`mmvitx.errors.UserError` with one sentence. Weights that have to be
+downloaded are; data in an object store are left to the run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModule, BaseTTAModel, is_model_wrapper
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.registry import DATASETS
 from mmengine.runner import find_latest_checkpoint
 
-from mmvitx.checkpoints import CheckpointError, load_file
+from mmvitx.checkpoints import CheckpointError
+from mmvitx.checkpoints.fitting import fit, unwrap
+from mmvitx.checkpoints.published import PUBLISHED, SCHEME
+from mmvitx.checkpoints.schemes import is_readable, read_checkpoint
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -265,27 +269,41 @@ def _shorten(names: Any) -> str:
 
 
 class Weights(NamedTuple):
-    """The names and shapes in a checkpoint."""
+    """What a run starts from: what to call it, and its names with tensors without data."""
 
-    path: str
-    shapes: dict[str, torch.Size]
+    source: str
+    state_dict: dict[str, torch.Tensor]
 
 
 def check_pretrained(model: torch.nn.Module) -> None:
-    """Check the local files that parts of the model are initialized from.
+    """Check the weights that parts of the model are initialized from; download them if need be.
 
     Raises:
-        CheckpointError: If one is missing or unreadable, or if nothing in it fits its part.
+        CheckpointError: If they cannot be had, or if nothing of them fits their part.
     """
-    for name, module in _unwrap(model).named_modules():
+    for name, module in unwrap(model).named_modules():
         inits = getattr(module, 'init_cfg', None) or []
         if not isinstance(module, BaseModule) or _reads_by_itself(module):
             continue
         for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-            path, prefix = init.get('checkpoint'), init.get('prefix')
-            if path and '://' not in path:
-                weights = _read_shapes(path, load_file(path), prefix)
-                check_weights(weights, module, '.'.join(filter(None, ('model', name, 'init_cfg'))))
+            path = init.get('checkpoint')
+            if path and is_readable(path):
+                weights = _keep_shapes(path, read_checkpoint(path)[0], init.get('prefix'))
+                where = '.'.join(filter(None, ('model', name, 'init_cfg')))
+                fit(weights.state_dict, module, f'{weights.source} ({where})')
+
+
+def note_random_backbone(model: torch.nn.Module) -> None:
+    """Log a line if a backbone with published weights starts without any."""
+    for name, module in unwrap(model).named_modules():
+        arch = getattr(module, 'arch_name', None)
+        names = [known for known, entry in PUBLISHED.items() if entry.arch == arch and entry.size]
+        if names and not module.init_cfg:
+            print_log(
+                f'The {arch} starts from random weights. From those of ImageNet it starts with '
+                f'--cfg-options model.{name}.init_cfg.checkpoint={SCHEME}{names[0]}',
+                logger='current',
+            )
 
 
 def _reads_by_itself(module: BaseModule) -> bool:
@@ -294,21 +312,21 @@ def _reads_by_itself(module: BaseModule) -> bool:
 
 
 def read_weights(cfg: Config) -> Weights | None:
-    """Read what the run will start from, if that is a local file.
+    """Read what the run will start from; download it if need be.
 
     Args:
         cfg: Its ``load_from``, ``resume`` and ``work_dir``.
 
     Raises:
-        CheckpointError: If the file is missing or unreadable, or holds too little to resume from.
+        CheckpointError: If it cannot be had, or holds too little to resume from.
     """
     path = cfg.get('load_from')
     if cfg.get('resume') and not path:
         path = find_latest_checkpoint(cfg.work_dir)
-    if not path or '://' in path:
+    if not path or not is_readable(path):
         return None
-    checkpoint = load_file(path)
-    weights = _read_shapes(path, checkpoint)
+    checkpoint, _ = read_checkpoint(path)
+    weights = _keep_shapes(path, checkpoint)
     missing = {'meta', 'message_hub', 'optimizer'} - checkpoint.keys()
     if cfg.get('resume') and missing:
         raise CheckpointError(
@@ -318,45 +336,27 @@ def read_weights(cfg: Config) -> Weights | None:
     return weights
 
 
-def _read_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weights:
-    """Read a checkpoint as mmengine does: of a prefix only what is under it."""
+def _keep_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weights:
+    """Take of a checkpoint what mmengine does: of a prefix only what is under it."""
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise CheckpointError(
             f'the checkpoint {path} holds a {kind}, a dict of weights was expected'
         )
     start = prefix.rstrip('.') + '.' if prefix else ''
-    shapes = {
-        name.removeprefix(start or 'module.'): value.shape
+    weights = {
+        name.removeprefix(start or 'module.'): value.to('meta')
         for name, value in checkpoint.get('state_dict', checkpoint).items()
         if isinstance(value, torch.Tensor) and name.startswith(start)
     }
-    return Weights(f'{path} under {start}*' if prefix else path, shapes)
+    return Weights(f'{path} under {start}*' if prefix else path, weights)
 
 
-def check_weights(
-    weights: Weights | None, model: torch.nn.Module, where: str = 'the config'
-) -> None:
+def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
     """Check that at least one of the weights fits the model.
 
     Raises:
-        CheckpointError: If none has a name and shape of the model's. mmengine would only log it.
+        CheckpointError: If none has a name and shape of the model's, or the model refuses them.
     """
-    if weights is None:
-        return
-    model = _unwrap(model)
-    ours = {name: value.shape for name, value in model.state_dict().items()}
-    if any(ours.get(name) == shape for name, shape in weights.shapes.items()):
-        return
-    theirs = f'its first is {next(iter(weights.shapes))}' if weights.shapes else 'it has no tensors'
-    raise CheckpointError(
-        f'none of the {len(weights.shapes)} weights in {weights.path} fits the '
-        f'{type(model).__name__} of {where}: {theirs}, '
-        f'the first of the model is {next(iter(ours))}'
-    )
-
-
-def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
+    if weights is not None:
+        fit(weights.state_dict, model, weights.source)

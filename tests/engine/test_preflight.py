@@ -11,6 +11,7 @@ from torch import nn
 
 from mmvitx.checkpoints import CheckpointError
 from mmvitx.engine import preflight
+from mmvitx.models.backbones import CoaT
 from mmvitx.errors import UserError
 
 COCO = dict(
@@ -220,7 +221,7 @@ def test_weights_are_compared_by_name_and_shape(tmp_path):
     preflight.check_weights(None, model)
 
     for other in ({'0.bias': torch.zeros(4)}, {'1.bias': torch.zeros(3)}, dict(model={})):
-        with pytest.raises(CheckpointError, match='none of the . weights .* fits the Sequential'):
+        with pytest.raises(CheckpointError, match='none of the . tensors .* fits the Sequential'):
             preflight.check_weights(weights_of(tmp_path, other), model)
 
 
@@ -282,17 +283,42 @@ def test_a_pretrained_part_fits(tmp_path, checkpoint, prefix):
 @pytest.mark.parametrize(
     'checkpoint, prefix, first',
     [
-        ({'fc.weight': torch.ones(3, 3)}, None, 'its first is fc.weight'),
-        (dict(model={'fc.weight': torch.ones(3, 2)}), None, 'it has no tensors'),
-        ({'backbone.fc.weight': torch.ones(3, 2)}, None, 'its first is backbone.fc.weight'),
-        ({'fc.weight': torch.ones(3, 2)}, 'backbone', 'it has no tensors'),
+        ({'fc.weight': torch.ones(3, 3)}, None, r'first of the checkpoint is fc.weight \(3, 3\)'),
+        (dict(model={'fc.weight': torch.ones(3, 2)}), None, 'first of the checkpoint is None'),
+        (
+            {'backbone.fc.weight': torch.ones(3, 2)},
+            None,
+            'first of the checkpoint is backbone.fc.weight',
+        ),
+        ({'fc.weight': torch.ones(3, 2)}, 'backbone', 'first of the checkpoint is None'),
     ],
 )
 def test_a_pretrained_part_that_does_not_fit(tmp_path, checkpoint, prefix, first):
     model = part_of(tmp_path, checkpoint, prefix=prefix)
-    message = f'none of the . weights .* fits the Part of model.backbone.init_cfg: {first}'
+    message = rf'none of the . tensors .* \(model.backbone.init_cfg\) fits the Part: the {first}'
     with pytest.raises(CheckpointError, match=message):
         preflight.check_pretrained(model)
+
+
+def test_published_names_are_checked_before_the_run(tmp_path, monkeypatch):
+    model = nn.ModuleDict(dict(backbone=Part(checkpoint='mmvitx://coat_smal')))
+    with pytest.raises(CheckpointError, match='did you mean coat_small'):
+        preflight.check_pretrained(model)
+    with pytest.raises(CheckpointError, match='did you mean coat_small'):
+        preflight.read_weights(Config(dict(load_from='mmvitx://coat_smal')))
+
+
+def test_a_backbone_without_weights_is_told_where_they_are(monkeypatch):
+    lines = []
+    monkeypatch.setattr(preflight, 'print_log', lambda text, logger: lines.append(text))
+    for backbone in (
+        dict(arch='lite_tiny'),
+        dict(arch='lite_tiny', init_cfg=dict(checkpoint='mine.pth')),
+        dict(arch={**CoaT.archs['lite_tiny'], 'serial_depths': (1, 1, 1, 1)}),
+    ):
+        preflight.note_random_backbone(nn.ModuleDict(dict(backbone=CoaT(**backbone))))
+    assert len(lines) == 1
+    assert '--cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_tiny' in lines[0]
 
 
 def test_a_part_that_converts_its_file_is_left_alone(tmp_path):

@@ -11,6 +11,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmvitx.checkpoints import CheckpointError
+from mmvitx.models.layers import resize_position_embedding
+
 OUT_TYPES = ('featmap', 'cls_token', 'raw')
 STRIDES = (4, 8, 16, 32)
 
@@ -39,9 +42,13 @@ class VisionBackbone(BaseModule):
         num_stages: How many stages can be frozen.
         with_cp: Activation checkpointing: compute the blocks again in the backward pass instead of
             storing what they computed.
-        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` to start from weights.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` to start from weights, of
+            which the type may be left out: a published name (``mmvitx://coat_small``), a file of
+            the authors, of timm or of mmpretrain, or an address.
 
     Attributes:
+        archs: The published architectures, name -> numbers; of the class.
+        arch: The ``arch`` that it was made with.
         out_channels: Channels of what is put out, one a tensor of the tuple.
         strides: Pixels of the image a step of each tensor stands for; empty for ``cls_token``.
 
@@ -59,6 +66,8 @@ class VisionBackbone(BaseModule):
         with_cp: bool,
         init_cfg: dict | None,
     ):
+        if init_cfg and 'checkpoint' in init_cfg:
+            init_cfg = {'type': 'Pretrained', **init_cfg}
         super().__init__(init_cfg)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type must be one of {", ".join(OUT_TYPES)}, not {out_type!r}.')
@@ -80,12 +89,25 @@ class VisionBackbone(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
+        self.register_load_state_dict_pre_hook(
+            lambda self, state_dict, prefix, *_: self.adapt_state_dict(state_dict, prefix)
+        )
+
+    archs: Mapping[str, Mapping]
+    arch: str | Mapping
 
     # To be given by a backbone. ------------------------------------------------------------------
 
     @abstractmethod
     def stage_parts(self, stage: int) -> Iterable[nn.Module | nn.Parameter]:
         """Yield what ``frozen_stages >= stage`` freezes beyond ``frozen_stages = stage - 1``."""
+
+    def position_embeddings(self) -> Mapping[str, tuple[int, tuple[int, int]]]:
+        """Name the position embeddings, each with its number of extra tokens and its grid (H, W).
+
+        Those of a checkpoint of another resolution are resized when it is loaded.
+        """
+        return {}
 
     @abstractmethod
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
@@ -99,6 +121,11 @@ class VisionBackbone(BaseModule):
             The layer, from 0 (patch embedding) to the number of layers - 1 (everything behind the
             blocks, and what is no part of the backbone), and the number of layers.
         """
+
+    @property
+    def arch_name(self) -> str | None:
+        """Family and architecture, as ``coat_small``; None if it was made from numbers."""
+        return _full_name(type(self), self.arch) if isinstance(self.arch, str) else None
 
     # What they have in common. -------------------------------------------------------------------
 
@@ -115,6 +142,38 @@ class VisionBackbone(BaseModule):
                 part.requires_grad_(False)
                 if isinstance(part, nn.Module):
                     part.eval()
+
+    def adapt_state_dict(self, state_dict: dict[str, Tensor], prefix: str = '') -> None:
+        """Make weights fit that are about to be loaded: happens by itself, with a hook.
+
+        Args:
+            state_dict: Names and tensors, which may be those of a whole model; changed in place.
+            prefix: What stands before the backbone's own names there, as ``'backbone.'``.
+
+        Raises:
+            CheckpointError: These are the weights of another published architecture.
+        """
+        given = {
+            name[len(prefix) :]: value
+            for name, value in state_dict.items()
+            if name.startswith(prefix)
+        }
+        own = self.state_dict()
+        for name, (num_extra_tokens, size) in self.position_embeddings().items():
+            theirs, ours = given.get(name), own[name]
+            if theirs is None or theirs.shape == ours.shape:
+                continue
+            if theirs.ndim == 3 and theirs.shape[::2] == ours.shape[::2]:
+                given[name] = resize_position_embedding(theirs, size, num_extra_tokens)
+                state_dict[prefix + name] = given[name]
+        fits = all(name in given and given[name].shape == own[name].shape for name in own)
+        if given and not fits and self.arch_name:
+            theirs, ours = recognize_arch(given), self.arch_name
+            if theirs not in (None, ours):
+                raise CheckpointError(
+                    f'these are weights of {theirs}, but the backbone is {ours}: '
+                    f"give it weights of {ours}, or make it {theirs} with its 'type' and 'arch'"
+                )
 
     def train(self, mode: bool = True) -> VisionBackbone:
         """Set the mode; the frozen stages stay in eval mode."""
@@ -150,6 +209,36 @@ def resolve_arch(arch: str | Mapping, archs: Mapping[str, Mapping], defaults: Ma
             f'unknown: {unknown}.'
         )
     return numbers
+
+
+def recognize_arch(weights: Mapping[str, Tensor]) -> str | None:
+    """Name the published architecture that weights look like, whatever their resolution.
+
+    Args:
+        weights: Names of a backbone's parameters, and tensors.
+
+    Returns:
+        Family and architecture, as ``coat_small``, or None.
+    """
+
+    def shapes(tensors, but):
+        return {(name, tuple(value.shape)) for name, value in tensors.items() if name not in but}
+
+    best, most_alike = None, 0.5
+    for family in VisionBackbone.__subclasses__():
+        for arch in family.archs:
+            with torch.device('meta'):
+                model = family(arch, out_type='cls_token')
+            variable = model.position_embeddings()
+            ours, theirs = shapes(model.state_dict(), variable), shapes(weights, variable)
+            alike = len(ours & theirs) / len(ours | theirs)
+            if alike > most_alike:
+                best, most_alike = _full_name(family, arch), alike
+    return best
+
+
+def _full_name(family, arch):
+    return f'{family.__name__.lower()}_{arch}'
 
 
 def to_featmap(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -222,7 +222,7 @@ class CoaT(VisionBackbone):
         )
         numbers = resolve_arch(arch, self.archs, self.arch_defaults)
         _check_numbers(numbers)
-        self.in_channels = in_channels
+        self.arch, self.in_channels = arch, in_channels
 
         # What the output needs: all scales if parallel blocks join them, else those up to the last.
         cls_only = out_type == 'cls_token'

@@ -10,6 +10,8 @@ from .depthwise_conv import DepthwiseConv, WindowedDepthwiseConv
 from .drop_path import DropPath
 from .mlp import Mlp
 from .patch_embed import PatchEmbed
+from .position_embedding import PositionEmbeddingResizer, resize_position_embedding
+from .pyramid import Pyramid
 from .resample import resample_tokens
 from .talking_heads import TalkingHeadsAttention
 
@@ -20,7 +22,10 @@ __all__ = [
     'DropPath',
     'Mlp',
     'PatchEmbed',
+    'PositionEmbeddingResizer',
+    'Pyramid',
     'TalkingHeadsAttention',
     'WindowedDepthwiseConv',
     'resample_tokens',
+    'resize_position_embedding',
 ]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """Embed square patches that do not overlap, and normalize the tokens.
+    """Embed square patches that do not overlap.
 
     The convolution with kernel = stride = ``patch_size`` of the papers, written as a product of the
     patches with its weight: what comes out is channels-last without a copy. A map whose sides
@@ -17,14 +17,14 @@ class PatchEmbed(nn.Module):
         in_channels: Channels C_in of the map.
         dim: Channels C of the tokens.
         patch_size: Side P of a patch in pixels of the map.
-        norm_eps: Epsilon of the LayerNorm behind the projection.
+        norm_eps: Epsilon of the LayerNorm behind the projection; None for no norm.
     """
 
-    def __init__(self, in_channels: int, dim: int, patch_size: int, norm_eps: float = 1e-5):
+    def __init__(self, in_channels: int, dim: int, patch_size: int, norm_eps: float | None = 1e-5):
         super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(dim, eps=norm_eps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Embed a channels-last map.
@@ -46,4 +46,4 @@ class PatchEmbed(nn.Module):
         x = x.permute(0, 1, 3, 2, 4, 5).reshape(batch, grid[0] * grid[1], p * p * channels)
         weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (C, P * P * C_in)
         x = F.linear(x, weight, self.proj.bias)
-        return self.norm(x.to(self.norm.weight.dtype)), grid
+        return self.norm(x.to(self.proj.weight.dtype)), grid

@@ -246,7 +246,7 @@ def rms_error(outputs, references):
 def test_low_precision(published, check_parity):
     record = json.loads((PARITY / f'{published}.json').read_text())
     family = published.split('_')[0]
-    weights = check_parity.seeded_checkpoint(record, family)
+    weights = check_parity.seeded_checkpoint(record)
     model = check_parity.build(record, family, 'pyramid', weights)
     image = torch.from_numpy(check_parity.random_normal('image', (1, 3, 384, 384)))
     reference = copy.deepcopy(model).double()(image.double())
