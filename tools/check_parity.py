@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import zlib
 from collections.abc import Sequence
@@ -28,10 +29,13 @@ from mmvitx.checkpoints.official import convert_official
 from mmvitx.errors import UserError
 from mmvitx.registry import MODELS
 
-# Of each family: the type, and the pixels that its patches must divide for the authors' code, which
-# cuts what is left over where ours pads.
-TYPES = {'coat': ('mmvitx.CoaT', 32)}
-OUT_TYPES = {'logits': 'cls_token', 'pyramid': 'featmap'}
+# Of each family: the type, the pixels that its patches must divide for the authors' code, which cuts
+# what is left over where ours pads, and the settings that depend on the size of the image.
+TYPES = {
+    'coat': ('mmvitx.CoaT', 32, ()),
+    'cait': ('mmvitx.CaiT', 16, ('img_size',)),
+}
+OUT_TYPES = {'logits': 'cls_token', 'pyramid': 'featmap', 'patch_tokens': 'raw'}
 
 
 def random_normal(seed: str, shape: Sequence[int]) -> np.ndarray:
@@ -84,11 +88,10 @@ def seeded_checkpoint(record: dict) -> dict[str, Tensor]:
 
 def build(record: dict, family: str, kind: str, weights: dict[str, Tensor]) -> nn.Module:
     """Build the model that answers a run, with the weights of the file."""
-    backbone = dict(
-        type=TYPES[family][0],
-        arch=record['model'][len(family) + 1 :],
-        out_type=OUT_TYPES[kind],
-    )
+    backbone_type, _, of_size = TYPES[family]
+    arch = re.sub(r'_\d{3}$', '', record['model'][len(family) + 1 :]).lower()  # 'XXS24_224'
+    backbone = dict(type=backbone_type, arch=arch, out_type=OUT_TYPES[kind])
+    backbone.update({setting: record['runs'][0]['input'][0] for setting in of_size})
     if kind == 'logits':
         num_classes, channels = weights['head.fc.weight'].shape
         head = dict(type='LinearClsHead', num_classes=num_classes, in_channels=channels)

@@ -1,5 +1,5 @@
 """Everything that a config can name as a model or a part of one."""
 
-from .backbones import CoaT
+from .backbones import CaiT, CoaT
 
-__all__ = ['CoaT']
+__all__ = ['CaiT', 'CoaT']

@@ -1,5 +1,6 @@
 """The backbones, one file a paper; ``base.py`` holds the contract that they share."""
 
+from .cait import CaiT
 from .coat import CoaT
 
-__all__ = ['CoaT']
+__all__ = ['CaiT', 'CoaT']

@@ -20,10 +20,28 @@ SMALL = {
             mlp_ratios=(4, 2, 2, 2),
         ),
     ),
+    'cait': dict(
+        type='mmvitx.CaiT', arch=dict(embed_dim=24, depth=5, num_heads=3), window_size=None
+    ),
+    'cait_windowed': dict(
+        type='mmvitx.CaiT',
+        arch=dict(embed_dim=16, depth=4, num_heads=2),
+        window_size=3,
+        num_global_blocks=2,
+    ),
 }
 
-# Published models for the numerics, by the name of their parity file.
+# Pixels that the finest patches of a model span: what is in one cannot be told apart. 4 if not here.
+PATCH_SIZES = {'cait': 16, 'cait_windowed': 16}
+
+# Parameters that have no effect, so an exact zero for their gradient: a bias that adds the same to
+# all scores of a softmax. Endings of their names.
+NO_EFFECT = ('attn.proj_l.bias', 'attn.k.bias')
+
+# Published models for the numerics, by the name of their parity file -> the kind of its runs that
+# puts out what the dense tasks build on.
 PUBLISHED = {
-    'coat_lite_tiny': dict(type='mmvitx.CoaT', arch='lite_tiny'),
-    'coat_tiny': dict(type='mmvitx.CoaT', arch='tiny'),
+    'coat_lite_tiny': 'pyramid',
+    'coat_tiny': 'pyramid',
+    'cait_XXS24_224': 'patch_tokens',
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import PUBLISHED, SMALL
+from families import NO_EFFECT, PATCH_SIZES, PUBLISHED, SMALL
 from mmcv.ops import RoIAlign
 from mmengine.model import BaseModule
 
@@ -113,8 +113,9 @@ def test_an_impulse_moves_each_level_where_it_is(name, size, where):
     for before, after, stride in zip(model(image), model(moved), model.strides):
         change = (after - before).pow(2).sum(1)[0]
         row, column = divmod(change.argmax().item(), change.shape[1])
-        assert abs(row - y // stride) <= 1
-        assert abs(column - x // stride) <= 1
+        step = max(stride, PATCH_SIZES.get(name, 4))
+        assert abs(row * stride // step - y // step) <= 1
+        assert abs(column * stride // step - x // step) <= 1
 
 
 @pytest.mark.parametrize('out_type', OUT_TYPES)
@@ -126,6 +127,7 @@ def test_a_batch_gives_what_its_images_give(name, out_type):
     assert_same(together, [torch.cat(tensors) for tensors in zip(*alone)])
 
 
+@pytest.mark.parametrize('name', ['coat', 'coat_lite'])  # the others have no map but by a pyramid
 def test_maps_are_the_raw_tokens(name):
     raw = build(name, out_type='raw').eval()(images(64, 96))
     maps = build(name).eval()(images(64, 96))
@@ -153,7 +155,7 @@ def test_most_gradients_are_not_zero(name):
     model = build(name)
     loss_of(model(images(64, 96, batch=2))).backward()
     zero = [n for n, p in model.named_parameters() if not p.grad.abs().sum() > 0]
-    assert zero == []
+    assert zero == [n for n, _ in model.named_parameters() if n.endswith(NO_EFFECT)]
 
 
 @pytest.mark.parametrize('out_type', ['featmap', 'cls_token'])
@@ -200,7 +202,7 @@ def test_frozen_stages_stay_untouched_by_a_step(name, frozen_stages):
     optimizer.step()
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     expected = {n for n, p in model.named_parameters() if id(p) not in frozen}
-    assert changed == expected
+    assert changed == {n for n in expected if not n.endswith(NO_EFFECT)}  # zeros, and stay zeros
     for stage in range(frozen_stages + 1):
         for part in model.stage_parts(stage):
             assert not getattr(part, 'training', False)
@@ -247,7 +249,7 @@ def test_low_precision(published, check_parity):
     record = json.loads((PARITY / f'{published}.json').read_text())
     family = published.split('_')[0]
     weights = check_parity.seeded_checkpoint(record)
-    model = check_parity.build(record, family, 'pyramid', weights)
+    model = check_parity.build(record, family, PUBLISHED[published], weights)
     image = torch.from_numpy(check_parity.random_normal('image', (1, 3, 384, 384)))
     reference = copy.deepcopy(model).double()(image.double())
 
