@@ -29,8 +29,8 @@ from mmvitx.checkpoints.official import convert_official
 from mmvitx.errors import UserError
 from mmvitx.registry import MODELS
 
-# Of each family: the type, the pixels that its patches must divide for the authors' code, which cuts
-# what is left over where ours pads, and the settings that depend on the size of the image.
+# Of each family: the type; the pixels that its patches must divide for the authors' code, which
+# cuts what is left over where ours pads; and the settings that are the side of the images.
 TYPES = {
     'coat': ('mmvitx.CoaT', 32, ()),
     'cait': ('mmvitx.CaiT', 16, ('img_size',)),

@@ -183,10 +183,8 @@ class CaiT(VisionBackbone):
             )
         if window_size is not None and window_size < 1:
             raise ValueError(f'window_size must be at least 1 token, or None, not {window_size}.')
-        if num_global_blocks not in range(depth + 1):
-            raise ValueError(
-                f'num_global_blocks must be out of 0..{depth}, the blocks, not {num_global_blocks}.'
-            )
+        if num_global_blocks < 0:
+            raise ValueError(f'num_global_blocks must be at least 0, not {num_global_blocks}.')
         self.arch, self.in_channels = arch, in_channels
         self.grid = (img_size // PATCH_SIZE,) * 2  # of the position embedding
         self.taps = tuple(taps) if out_type == 'featmap' else ()

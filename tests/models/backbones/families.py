@@ -31,7 +31,7 @@ SMALL = {
     ),
 }
 
-# Pixels that the finest patches of a model span: what is in one cannot be told apart. 4 if not here.
+# Side in pixels of a model's finest patches, in which places cannot be told apart; 4 if not here.
 PATCH_SIZES = {'cait': 16, 'cait_windowed': 16}
 
 # Parameters that have no effect, so an exact zero for their gradient: a bias that adds the same to

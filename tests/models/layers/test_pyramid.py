@@ -30,7 +30,8 @@ def test_levels_are_convolutions_and_pools(image_size, in_stride):
     dims = (8, 12, 16, 20)
     pyramid = Pyramid(dims, [in_stride] * 4, STRIDES)
     levels = tokens_for([in_stride] * 4, image_size, dims)
-    for x, up, stride, ours in zip(levels, pyramid.ups, STRIDES, pyramid(levels, image_size)):
+    for x, stride, ours in zip(levels, STRIDES, pyramid(levels, image_size)):
+        up = pyramid.ups[str(stride)]
         expected = as_map(x, in_stride, image_size)
         factor = in_stride // stride
         if factor == 2:
@@ -81,7 +82,8 @@ def test_every_parameter_has_a_gradient():
     [
         (((8, 8), (16,), (4, 8)), 'one number a level each'),
         (((8,), (12,), (4,)), r'in_strides must be out of \(8, 16\)'),
-        (((8,), (16,), (2,)), r'out_strides out of \(4, 8, 16, 32\)'),
+        (((8,), (16,), (2,)), r'out_strides distinct out of \(4, 8, 16, 32\)'),
+        (((8, 8), (16, 16), (4, 4)), r'not \(16, 16\) and \(4, 4\)'),
     ],
 )
 def test_wrong_settings_say_what_is_right(settings, message):
