@@ -162,6 +162,23 @@ def test_windows_that_cover_the_grid_change_nothing():
     assert not torch.allclose(smaller[3], plain[3])
 
 
+# The compiler and export -------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('settings', [dict(), dict(window_size=3), dict(out_type='cls_token')])
+@torch.no_grad()
+def test_an_exported_a_traced_and_a_compiled_model_give_the_same(settings):
+    model = CaiT(dict(TINY, depth=4), img_size=64, **{'num_global_blocks': 1, **settings}).eval()
+    exported = torch.export.export(model, (images(),)).module()
+    traced = torch.jit.trace(model, images())
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    assert not any('mmvitx' in str(node.target) for node in exported.graph.nodes)
+    assert 'mmvitx::' not in str(traced.inlined_graph)
+    for other in (exported, traced, compiled):
+        torch.testing.assert_close(other(images()), model(images()))
+
+
 # Wrong settings ----------------------------------------------------------------------------------
 
 
