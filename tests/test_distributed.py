@@ -13,6 +13,7 @@ from conftest import load_tool
 from torch import nn
 
 from mmvitx.datasets import make_digits
+from mmvitx.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / 'configs/demo/mask_rcnn_coat_lite_tiny_digits.py'
@@ -74,18 +75,22 @@ def test_both_processes_end_with_the_same_weights(tmp_path):
         assert torch.equal(value, second['weights'][name]), name
 
 
-def backbone() -> nn.Module:
-    from mmvitx.models.backbones import CoaT
+BACKBONES = dict(
+    coat=dict(type='mmvitx.CoaT', arch='lite_tiny'),
+    cait=dict(type='mmvitx.CaiT', arch=dict(embed_dim=48, depth=4, num_heads=4)),
+)
 
+
+def backbone(family: str) -> nn.Module:
     torch.manual_seed(0)
-    model = CoaT('lite_tiny', drop_path_rate=0.0)
+    model = MODELS.build(BACKBONES[family])
     model.init_weights()
     return model
 
 
-def step_backbone(rank: int, folder: Path) -> None:
+def step_backbone(rank: int, folder: Path, family: str) -> None:
     dist.init_process_group('gloo')
-    model = nn.parallel.DistributedDataParallel(backbone())
+    model = nn.parallel.DistributedDataParallel(backbone(family))
     steps(model, torch.load(folder / 'images.pth', weights_only=True)[:, 2 * rank : 2 * rank + 2])
     torch.save(model.module.state_dict(), folder / f'rank{rank}.pth')
     dist.destroy_process_group()
@@ -101,11 +106,12 @@ def steps(model: nn.Module, batches: torch.Tensor) -> None:
         optimizer.step()
 
 
-def test_two_processes_equal_one_on_the_joint_batch(tmp_path):
+@pytest.mark.parametrize('family', BACKBONES)
+def test_two_processes_equal_one_on_the_joint_batch(tmp_path, family):
     images = torch.randn(3, 4, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     torch.save(images, tmp_path / 'images.pth')
-    spawn(step_backbone, tmp_path)
-    model = backbone()
+    spawn(step_backbone, tmp_path, family)
+    model = backbone(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     steps(model, images)
     moved = 0.0

@@ -29,13 +29,19 @@ from mmvitx.checkpoints.official import convert_official
 from mmvitx.errors import UserError
 from mmvitx.registry import MODELS
 
-# Of each family: the type, the pixels that its patches must divide for the authors' code, which
-# cuts what is left over where ours pads, and the settings that depend on the size of the image.
+# Of each family: the type; the pixels that its patches must divide for the authors' code, which
+# cuts what is left over where ours pads; and the settings that are the side of the images.
 TYPES = {
     'coat': ('mmvitx.CoaT', 32, ()),
+    'cait': ('mmvitx.CaiT', 16, ('img_size',)),
     'crossvit': ('mmvitx.CrossViT', 24, ('img_size',)),
 }
-OUT_TYPES = {'logits': 'cls_token', 'pyramid': 'featmap', 'branch_tokens': 'raw'}
+OUT_TYPES = {
+    'logits': 'cls_token',
+    'pyramid': 'featmap',
+    'patch_tokens': 'raw',
+    'branch_tokens': 'raw',
+}
 
 
 def random_normal(seed: str, shape: Sequence[int]) -> np.ndarray:
@@ -89,7 +95,7 @@ def seeded_checkpoint(record: dict) -> dict[str, Tensor]:
 def build(record: dict, family: str, kind: str, weights: dict[str, Tensor]) -> nn.Module:
     """Build the model that answers a run, with the weights of the file."""
     backbone_type, _, of_size = TYPES[family]
-    arch = re.sub(r'_\d{3}$', '', record['model'][len(family) + 1 :])  # 'tiny_224'
+    arch = re.sub(r'_\d{3}$', '', record['model'][len(family) + 1 :]).lower()  # 'XXS24_224'
     backbone = dict(type=backbone_type, arch=arch, out_type=OUT_TYPES[kind])
     backbone.update({setting: record['runs'][0]['input'][0] for setting in of_size})
     if kind == 'logits':

@@ -14,6 +14,7 @@ from .position_embedding import PositionEmbeddingResizer, resize_position_embedd
 from .pyramid import Pyramid
 from .resample import resample_tokens
 from .self_attention import SelfAttention
+from .talking_heads import TalkingHeadsAttention
 
 __all__ = [
     'ClassAttention',
@@ -25,6 +26,7 @@ __all__ = [
     'PositionEmbeddingResizer',
     'Pyramid',
     'SelfAttention',
+    'TalkingHeadsAttention',
     'WindowedDepthwiseConv',
     'resample_tokens',
     'resize_position_embedding',

@@ -20,6 +20,15 @@ SMALL = {
             mlp_ratios=(4, 2, 2, 2),
         ),
     ),
+    'cait': dict(
+        type='mmvitx.CaiT', arch=dict(embed_dim=24, depth=5, num_heads=3), window_size=None
+    ),
+    'cait_windowed': dict(
+        type='mmvitx.CaiT',
+        arch=dict(embed_dim=16, depth=4, num_heads=2),
+        window_size=3,
+        num_global_blocks=2,
+    ),
     'crossvit': dict(
         type='mmvitx.CrossViT',
         arch=dict(
@@ -29,17 +38,18 @@ SMALL = {
     ),
 }
 
-# Pixels that the finest patches of a model span, if not 4: what is in one cannot be told apart.
-PATCH_SIZES = {'crossvit': 12}
+# Side in pixels of a model's finest patches, in which places cannot be told apart; 4 if not here.
+PATCH_SIZES = {'cait': 16, 'cait_windowed': 16, 'crossvit': 12}
 
 # Parameters that have no effect, so an exact zero for their gradient: a bias that adds the same to
 # all scores of a softmax. Endings of their names.
-NO_EFFECT = ('attn.k.bias',)
+NO_EFFECT = ('attn.proj_l.bias', 'attn.k.bias')
 
 # Published models for the numerics, by the name of their parity file -> the kind of its runs that
 # puts out what the dense tasks build on.
 PUBLISHED = {
     'coat_lite_tiny': 'pyramid',
     'coat_tiny': 'pyramid',
+    'cait_XXS24_224': 'patch_tokens',
     'crossvit_9_224': 'branch_tokens',
 }
