@@ -78,6 +78,7 @@ def test_both_processes_end_with_the_same_weights(tmp_path):
 BACKBONES = dict(
     coat=dict(type='mmvitx.CoaT', arch='lite_tiny'),
     cait=dict(type='mmvitx.CaiT', arch=dict(embed_dim=48, depth=4, num_heads=4)),
+    crossvit=dict(type='mmvitx.CrossViT', arch='tiny'),
 )
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-CONFIG = Path(__file__).parents[2] / 'configs/demo/mask_rcnn_coat_lite_tiny_digits.py'
+DEMOS = Path(__file__).parents[2] / 'configs/demo'
 
 
 @pytest.mark.slow
-def test_the_demo_learns_the_digits(tool, tmp_path, monkeypatch):
+@pytest.mark.parametrize('config', sorted(DEMOS.glob('*.py')), ids=lambda path: path.stem)
+def test_a_demo_learns_the_digits(tool, tmp_path, monkeypatch, config):
     monkeypatch.chdir(tmp_path)
     make_digits, train, test = tool('make_digits'), tool('train'), tool('test')
     torch.set_num_threads(os.cpu_count())  # the fixture leaves one
     make_digits.main([])
-    train.main([str(CONFIG), '--work-dir', 'work'])
-    metrics = test.main([str(CONFIG), 'work/iter_600.pth', '--work-dir', 'work'])
+    train.main([str(config), '--work-dir', 'work'])
+    metrics = test.main([str(config), 'work/iter_600.pth', '--work-dir', 'work'])
     assert metrics['coco/bbox_mAP'] >= 0.6
     assert metrics['coco/segm_mAP'] >= 0.6
