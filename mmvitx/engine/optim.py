@@ -37,6 +37,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        if self.base_lr is None:
+            raise UserError(
+                'LayerDecayOptimWrapperConstructor multiplies learning rates: state the lr of the '
+                'optimizer'
+            )
         self.rate = self.paramwise_cfg.get('layer_decay_rate')
         if not isinstance(self.rate, (int, float)) or not 0 < self.rate <= 1:
             raise UserError(
@@ -59,14 +64,21 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         defaults = dict(lr=self.base_lr, weight_decay=self.base_wd)
         applied = ('lr_mult', 'decay_mult')  # by mmengine, which leaves them there
-        merged: dict[tuple, dict] = {}
+        merged: dict[str, dict] = {}
+        done = set()
         for group in params:
             (parameter,) = group.pop('params')
+            if id(parameter) in done:
+                raise UserError(
+                    f'{names[id(parameter)]} is shared by several modules and would be updated '
+                    'twice: set bypass_duplicate=True in paramwise_cfg'
+                )
+            done.add(id(parameter))
             settings = {k: v for k, v in {**defaults, **group}.items() if k not in applied}
             depth, num_layers = get_layer_depth(names[id(parameter)], 'backbone.')
             settings['lr'] *= self.rate ** (num_layers - 1 - depth)
             if settings['weight_decay'] is None:  # an optimizer without
                 del settings['weight_decay']
-            same = merged.setdefault(tuple(sorted(settings.items())), {**settings, 'params': []})
+            same = merged.setdefault(repr(sorted(settings.items())), {**settings, 'params': []})
             same['params'].append(parameter)
         params[:] = merged.values()

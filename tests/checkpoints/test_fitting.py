@@ -164,6 +164,22 @@ def test_another_architecture_is_named(theirs, ours, prefix):
             model.load_state_dict(weights)
 
 
+@pytest.mark.parametrize('settings', [dict(out_indices=(0, 1)), dict(out_indices=(0, 1, 2))])
+def test_a_part_of_an_architecture_is_not_taken_for_another(settings):
+    """The first 18 or 27 of the 36 blocks of CaiT XXS36 are like those of XXS24."""
+    cait = dict(type='mmvitx.CaiT', arch='xxs36')
+    weights = MODELS.build(dict(cait, **settings)).state_dict()
+    assert fit(weights, MODELS.build(cait)).missing
+
+
+def test_a_subclass_is_of_its_family():
+    class Mine(type(backbone())):
+        pass
+
+    assert Mine('lite_tiny').arch_name == 'coat_lite_tiny'
+    fit(backbone('lite_tiny', out_type='cls_token').state_dict(), Mine('lite_tiny'))
+
+
 def test_a_change_of_an_architecture_still_takes_what_fits():
     weights = backbone('lite_tiny').state_dict()
     gray = backbone('lite_tiny', in_channels=1)

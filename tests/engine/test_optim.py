@@ -88,6 +88,58 @@ def test_equal_settings_share_a_group_and_training_works():
     assert changed == settings.keys()
 
 
+@pytest.mark.parametrize(
+    ('backbone', 'block', 'num_layers'),
+    [
+        (
+            dict(type='mmvitx.CaiT', arch=dict(embed_dim=24, depth=4, num_heads=3)),
+            'blocks.3.norm1',
+            6,
+        ),
+        (dict(type='mmvitx.CrossViT', arch='tiny'), 'blocks.2.blocks.1.3.norm1', 14),
+    ],
+)
+def test_rates_of_the_other_families(backbone, block, num_layers):
+    init_default_scope('mmdet')
+    model = nn.ModuleDict(dict(backbone=MODELS.build(backbone), head=nn.Linear(2, 2)))
+    model.backbone = model['backbone']
+    custom = {'backbone.pos_embed': dict(decay_mult=0.0)}
+    optimizer = optimize(model, layer_decay_rate=0.5, norm_decay_mult=0.0, custom_keys=custom)
+    settings = settings_of(model, optimizer)
+    first = next(name for name in settings if 'pos_embed' in name)
+    assert settings[first] == (0.5 ** (num_layers - 1), 0.0)
+    assert settings[f'backbone.{block}.weight'] == (0.5, 0.0)
+    assert settings['head.weight'] == (1.0, 0.1)
+
+
+def test_a_tied_parameter_is_updated_once():
+    init_default_scope('mmpretrain')
+    model = MODELS.build(HOSTS['mmpretrain'])
+    model.tied = nn.Linear(8, 4)
+    model.tied.weight = model.head.fc.weight
+    with pytest.raises(UserError, match='head.fc.weight is shared .* bypass_duplicate=True'):
+        optimize(model, layer_decay_rate=0.5)
+    optimizer = optimize(model, layer_decay_rate=0.5, bypass_duplicate=True)
+    params = [id(p) for group in optimizer.param_groups for p in group['params']]
+    assert sorted(params) == sorted(map(id, model.parameters()))
+
+
+def test_other_optimizers_and_lists_in_settings():
+    init_default_scope('mmpretrain')
+    model = MODELS.build(HOSTS['mmpretrain'])
+    settings = dict(
+        constructor='mmvitx.LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=0.5, custom_keys={'head': dict(betas=[0.8, 0.9])}),
+    )
+    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='Adam', lr=1.0), **settings))
+    assert {tuple(group['betas']) for group in wrapper.optimizer.param_groups} == {
+        (0.8, 0.9),
+        (0.9, 0.999),
+    }
+    with pytest.raises(UserError, match='state the lr'):
+        build_optim_wrapper(model, dict(optimizer=dict(type='Adam'), **settings))
+
+
 def test_a_model_without_depths_is_refused():
     model = nn.ModuleDict(dict(backbone=nn.Linear(2, 2)))
     with pytest.raises(UserError, match='this is a ModuleDict with the backbone Linear'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -87,9 +88,7 @@ class VisionBackbone(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
-        self.register_load_state_dict_pre_hook(
-            lambda self, state_dict, prefix, *_: self.adapt_state_dict(state_dict, prefix)
-        )
+        self.register_load_state_dict_pre_hook(_adapt)
 
     archs: Mapping[str, Mapping]
     arch: str | Mapping
@@ -123,7 +122,11 @@ class VisionBackbone(BaseModule):
     @property
     def arch_name(self) -> str | None:
         """Family and architecture, as ``coat_small``; None if it was made from numbers."""
-        return _full_name(type(self), self.arch) if isinstance(self.arch, str) else None
+        return _full_name(self._family, self.arch) if isinstance(self.arch, str) else None
+
+    @property
+    def _family(self):
+        return next(cls for cls in type(self).__mro__ if 'archs' in vars(cls))
 
     # What they have in common. -------------------------------------------------------------------
 
@@ -165,9 +168,9 @@ class VisionBackbone(BaseModule):
                 given[name] = resize_position_embedding(theirs, size, num_extra_tokens)
                 state_dict[prefix + name] = given[name]
         fits = all(name in given and given[name].shape == own[name].shape for name in own)
-        if given and not fits and self.arch_name:
+        if given and not fits and self.arch_name and not _is_of(given, self._family, self.arch):
             theirs, ours = recognize_arch(given), self.arch_name
-            if theirs not in (None, ours):
+            if theirs is not None:
                 raise CheckpointError(
                     f'these are weights of {theirs}, but the backbone is {ours}: '
                     f"give it weights of {ours}, or make it {theirs} with its 'type' and 'arch'"
@@ -198,14 +201,17 @@ def resolve_arch(arch: str | Mapping, archs: Mapping[str, Mapping], defaults: Ma
         if not isinstance(arch, str) or arch not in archs:
             raise ValueError(f'arch must be one of {", ".join(archs)} or a dict, not {arch!r}.')
         arch = archs[arch]
-    known = {**defaults, **next(iter(archs.values()))}
+    example = {**defaults, **next(iter(archs.values()))}
     numbers = {**defaults, **arch}
-    if set(numbers) != set(known):
-        missing, unknown = sorted(set(known) - set(numbers)), sorted(set(numbers) - set(known))
+    if set(numbers) != set(example):
+        missing, unknown = sorted(set(example) - set(numbers)), sorted(set(numbers) - set(example))
         raise ValueError(
-            f'arch as a dict needs the keys {", ".join(known)}; missing: {missing}, '
+            f'arch as a dict needs the keys {", ".join(example)}; missing: {missing}, '
             f'unknown: {unknown}.'
         )
+    for key, value in numbers.items():
+        if isinstance(example[key], tuple) and not isinstance(value, (tuple, list)):
+            raise ValueError(f'{key} needs several numbers, as {example[key]}, not {value!r}.')
     return numbers
 
 
@@ -221,7 +227,7 @@ def init_linear(module: nn.Module) -> None:
 
 
 def recognize_arch(weights: Mapping[str, Tensor]) -> str | None:
-    """Name the published architecture that weights look like, whatever their resolution.
+    """Name the published architecture that weights are of, whatever their resolution.
 
     Args:
         weights: Names of a backbone's parameters, and tensors.
@@ -229,21 +235,39 @@ def recognize_arch(weights: Mapping[str, Tensor]) -> str | None:
     Returns:
         Family and architecture, as ``coat_small``, or None.
     """
-
-    def shapes(tensors, but):
-        return {(name, tuple(value.shape)) for name, value in tensors.items() if name not in but}
-
-    best, most_alike = None, 0.5
     for family in VisionBackbone.__subclasses__():
-        for arch in family.archs:
-            with torch.device('meta'):
-                model = family(arch, out_type='cls_token')
-            variable = model.position_embeddings()
-            ours, theirs = shapes(model.state_dict(), variable), shapes(weights, variable)
-            alike = len(ours & theirs) / len(ours | theirs)
-            if alike > most_alike:
-                best, most_alike = _full_name(family, arch), alike
-    return best
+        for arch in getattr(family, 'archs', ()):
+            if _is_of(weights, family, arch):
+                return _full_name(family, arch)
+    return None
+
+
+def _is_of(weights, family, arch):
+    """Whether weights are those of an architecture, as a classifier or a dense model has them.
+
+    Of the parts that both have they must hold everything and nothing else.
+    """
+    always, ever = _parameters(family, arch)
+    parts = {name.split('.')[0] for name, _ in always}
+    given = {(n, tuple(v.shape)) for n, v in weights.items() if n.split('.')[0] in parts}
+    return always <= given <= ever
+
+
+@functools.cache
+def _parameters(family, arch):
+    """Give names and shapes that each of both forms of a model has, and that any of them has."""
+    forms = []
+    for out_type in ('cls_token', 'featmap'):
+        with torch.device('meta'):
+            model = family(arch, out_type=out_type)
+        of_any_size = model.position_embeddings()
+        shapes = ((n, tuple(v.shape)) for n, v in model.state_dict().items())
+        forms.append({(name, shape) for name, shape in shapes if name not in of_any_size})
+    return forms[0] & forms[1], forms[0] | forms[1]
+
+
+def _adapt(module, state_dict, prefix, *args):
+    module.adapt_state_dict(state_dict, prefix)
 
 
 def _full_name(family, arch):

@@ -63,10 +63,10 @@ class SelfAttentionBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = TalkingHeadsAttention(dim, num_heads, window_size)
-        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale_init))
+        self.gamma_1 = nn.Parameter(torch.full((dim,), float(layer_scale_init)))
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale_init))
+        self.gamma_2 = nn.Parameter(torch.full((dim,), float(layer_scale_init)))
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -91,10 +91,10 @@ class ClassAttentionBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = ClassAttention(dim, num_heads)
-        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale_init))
+        self.gamma_1 = nn.Parameter(torch.full((dim,), float(layer_scale_init)))
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale_init))
+        self.gamma_2 = nn.Parameter(torch.full((dim,), float(layer_scale_init)))
 
     def forward(self, cls_token: Tensor, x: Tensor) -> Tensor:
         """Update the class token (B, 1, C), reading the patch tokens (B, N, C)."""
@@ -127,8 +127,8 @@ class CaiT(VisionBackbone):
         window_size: For large images: side, in tokens, of windows that attend to themselves only,
             in all but ``num_global_blocks`` blocks. None, as in the paper, for global attention in
             all. The weights are the same.
-        num_global_blocks: Of windowed attention: how many blocks, at even distances up to the last,
-            attend globally (4 in ViTDet, arXiv 2203.16527).
+        num_global_blocks: Of windowed attention: how many of the ``depth`` blocks, at even
+            distances up to the last, attend globally (4 in ViTDet, arXiv 2203.16527).
         drop_path_rate: Rate of stochastic depth, the same in all blocks of self-attention; those of
             class attention have none.
         frozen_stages: -1 nothing, 0 the patch and position embedding, n also the first n blocks.
@@ -175,14 +175,20 @@ class CaiT(VisionBackbone):
             )
         if taps is None:
             taps = [-(-depth * (i + 1) // len(STRIDES)) for i in self.out_indices]
-        if len(taps) != len(self.out_indices) or not set(taps) <= set(range(1, depth + 1)):
+        if (
+            isinstance(taps, int)
+            or len(taps) != len(self.out_indices)
+            or not all(isinstance(tap, int) and 0 < tap <= depth for tap in taps)
+        ):
             raise ValueError(
                 f'taps must say after how many of the {depth} blocks each of the levels '
                 f'{self.out_indices} is taken, as {len(self.out_indices)} numbers out of '
                 f'1..{depth}, not {taps}.'
             )
-        if window_size is not None and window_size < 1:
-            raise ValueError(f'window_size must be at least 1 token, or None, not {window_size}.')
+        if window_size is not None and not (isinstance(window_size, int) and window_size > 0):
+            raise ValueError(
+                f'window_size must be a number of tokens, at least 1, or None, not {window_size}.'
+            )
         if num_global_blocks < 0:
             raise ValueError(f'num_global_blocks must be at least 0, not {num_global_blocks}.')
         self.arch, self.in_channels = arch, in_channels

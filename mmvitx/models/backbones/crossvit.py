@@ -513,6 +513,8 @@ class CrossViT(VisionBackbone):
         dims, depths, patch_sizes = (
             numbers[key] for key in ('embed_dims', 'depths', 'patch_sizes')
         )
+        if isinstance(view_scales, (int, float)):
+            raise ValueError(f'view_scales needs one number a branch, not {view_scales}.')
         if view_scales is None:
             coarse = COARSE_SCALES.get(img_size, COARSE_SCALES[240])
             view_scales = (1.0, coarse) if len(dims) == 2 else (1.0,) * len(dims)
@@ -710,7 +712,7 @@ def _check_numbers(numbers, img_size, view_scales, fusion):
             f'cross-attention layers; not {dims}, {heads}, {ratios}, {patch_sizes}, {view_scales} '
             f'and {depths}.'
         )
-    if any(dim % head for dim, head in zip(dims, heads)):
+    if any(head < 1 or dim % head for dim, head in zip(dims, heads)):
         raise ValueError(
             f'num_heads={heads} must divide the widths embed_dims={dims}, branch by branch.'
         )

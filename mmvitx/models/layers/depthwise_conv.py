@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 
@@ -77,7 +76,9 @@ class WindowedDepthwiseConv(nn.Module):
         """
         weights = [conv.weight for conv in self.convs]
         bias = torch.cat([conv.bias for conv in self.convs])
-        return _on_the_map(_WindowedConv.apply, x, size, bias, *weights)
+        # A trace takes plain operators.
+        conv = _windowed_conv if torch.jit.is_tracing() else _WindowedConv.apply
+        return _on_the_map(conv, x, size, bias, *weights)
 
 
 def _on_the_map(conv, x, size, *parameters):
@@ -101,6 +102,10 @@ def _merge(weights):
     return torch.cat([F.pad(w, [(largest - w.shape[-1]) // 2] * 4) for w in weights])
 
 
+def _windowed_conv(x, bias, *weights):
+    return _conv(x, _merge(weights).to(x.dtype), bias.to(x.dtype))
+
+
 class _WindowedConv(torch.autograd.Function):
     """One convolution for all windows, also for the gradient of the input.
 
@@ -111,10 +116,9 @@ class _WindowedConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, bias, *weights):
         ctx.save_for_backward(x, *weights)
-        return _conv(x, _merge(weights).to(x.dtype), bias.to(x.dtype))
+        return _windowed_conv(x, bias, *weights)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         x, *weights = ctx.saved_tensors
         needs_x, needs_bias, *needs_weights = ctx.needs_input_grad

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 
 class Mlp(nn.Module):
@@ -27,7 +26,7 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C) to (..., C)."""
         x = self.fc1(x)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not torch.jit.is_tracing():
             return _GeluLinear.apply(x, self.fc2.weight, self.fc2.bias)
         return self.fc2(F.gelu(x))
 
@@ -41,16 +40,15 @@ class _GeluLinear(torch.autograd.Function):
         return F.linear(F.gelu(x), weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
         if needs_x:
             grad_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), x)
-        grad = grad.flatten(0, -2)
+        grad = grad.reshape(-1, grad.shape[-1])
         if needs_weight:
-            grad_weight = grad.mT @ F.gelu(x).flatten(0, -2)
+            grad_weight = grad.mT @ F.gelu(x).reshape(-1, x.shape[-1])
         if needs_bias:
             grad_bias = grad.sum(0)
         return grad_x, grad_weight, grad_bias

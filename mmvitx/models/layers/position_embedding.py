@@ -58,8 +58,8 @@ def resize_position_embedding(
 class PositionEmbeddingResizer(nn.Module):
     """Resize a position embedding, and remember the result while the embedding stays as it is.
 
-    Without gradients the last 8 sizes are remembered. They are forgotten with every ``train()`` and
-    ``eval()``, and when the embedding is another tensor, has moved or was changed in place. Only a
+    Without gradients the last 8 sizes are remembered. They are forgotten with every ``train()``,
+    ``eval()`` and ``to()``, and when the embedding is another tensor or was changed in place. A
     change through ``.data`` is not seen; mmengine's EMA hook makes such, and its loops then call
     ``eval()``. With gradients, or under ``torch.compile``, the embedding is resized each time.
 
@@ -73,17 +73,17 @@ class PositionEmbeddingResizer(nn.Module):
         self.num_extra_tokens = num_extra_tokens
         self.source_size = source_size
         self._cached = OrderedDict()  # size -> embedding, the last used the last
-        self._cached_of = None
+        self._cached_of = self._cached_state = None
 
     def forward(self, pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
         """Resize ``pos_embed``: see :func:`resize_position_embedding`."""
         with_gradient = torch.is_grad_enabled() and pos_embed.requires_grad
         if with_gradient or torch.compiler.is_compiling() or pos_embed.is_inference():
             return self._resize(pos_embed, size)
-        state = id(pos_embed), pos_embed._version, pos_embed.data_ptr(), pos_embed.dtype
-        if state != self._cached_of:
+        state = pos_embed._version, pos_embed.data_ptr(), pos_embed.dtype
+        if pos_embed is not self._cached_of or state != self._cached_state:
             self._cached.clear()
-            self._cached_of = state
+            self.__dict__.update(_cached_of=pos_embed, _cached_state=state)  # not as a parameter
         if size not in self._cached:
             with torch.inference_mode(False), torch.no_grad():  # the result can be used anywhere
                 self._cached[size] = self._resize(pos_embed, size)
@@ -99,6 +99,11 @@ class PositionEmbeddingResizer(nn.Module):
         """Set the mode, and forget."""
         self._cached.clear()
         return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        """Move or cast, and forget."""
+        self._cached.clear()
+        return super()._apply(*args, **kwargs)
 
     def __getstate__(self):
         """Leave the memory behind: a copy has a tensor of its own."""

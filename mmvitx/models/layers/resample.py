@@ -34,8 +34,11 @@ def resample_tokens(x: Tensor, size: tuple[int, int], scale: float, to_size: tup
 
 
 def _reach(side, to_side, scale):
-    """Give the side that x needs; a side that scaling does not change would be copied as it is."""
+    """Give the side that x needs, as interpolation rounds what it scales down.
+
+    A side that scaling does not change would be copied as it is.
+    """
     side = max(side, math.ceil(to_side / scale))
-    while scale != 1 and int(side * scale) == side:
-        side += 1
+    while int(side * scale) < to_side or (scale != 1 and int(side * scale) == side):
+        side = side + 1  # not in place: in a trace it is a tensor
     return side

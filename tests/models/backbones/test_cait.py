@@ -194,7 +194,10 @@ def test_an_exported_a_traced_and_a_compiled_model_give_the_same(settings):
         (dict(taps=(1, 2, 3)), r'taps must say .* as 4 numbers out of 1..6, not \(1, 2, 3\)'),
         (dict(taps=(0, 1, 2, 3)), r'out of 1..6, not \(0, 1, 2, 3\)'),
         (dict(taps=(1, 2, 3, 7)), r'after how many of the 6 blocks'),
-        (dict(window_size=0), r'window_size must be at least 1 token, or None, not 0'),
+        (
+            dict(window_size=0),
+            r'window_size must be a number of tokens, at least 1, or None, not 0',
+        ),
         (dict(num_global_blocks=-1), r'num_global_blocks must be at least 0, not -1'),
     ],
 )

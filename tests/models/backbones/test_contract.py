@@ -1,8 +1,10 @@
 """What every backbone promises its neighbours, tested on all families alike."""
 
 import copy
+import io
 import json
 import math
+import pickle
 from itertools import combinations
 from pathlib import Path
 
@@ -230,6 +232,20 @@ def test_layer_depth_grows_with_depth(name, out_type):
         num_layers - 1,
         num_layers,
     )
+
+
+def test_a_model_can_be_pickled_and_copied(name):
+    model = build(name).eval()
+    for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert_same(copied(images(64, 96)), model(images(64, 96)))
+        copied.load_state_dict(model.state_dict())
+
+
+def test_a_model_can_be_traced_with_gradients_on(name):
+    model = build(name).eval()
+    traced = torch.jit.trace(model, images(64, 96), check_trace=False)
+    torch.jit.save(traced, io.BytesIO())
+    assert_same(traced(images(64, 96)), model(images(64, 96)))
 
 
 # Low precision -----------------------------------------------------------------------------------

@@ -145,3 +145,18 @@ def test_drop_path_drops_whole_samples_of_all_branches_alike():
 def test_drop_path_is_the_identity_in_eval_mode():
     x = torch.randn(2, 3)
     assert DropPath(0.9).eval()(x)[0] is x
+
+
+@pytest.mark.parametrize('scale', [1.3 * 2 / 3, 0.65, 1.3, 224 / 240 * 16 / 12, 15 / 14, 0.5, 1.5])
+def test_every_size_is_reached_however_it_rounds(scale):
+    for side in range(1, 400):
+        to_side = math.ceil(side * scale)
+        out = resample_tokens(torch.zeros(1, side, 1), (side, 1), scale, (to_side, 1))
+        assert out.shape == (1, to_side, 1), side
+
+
+def test_second_derivatives_of_the_windows():
+    torch.manual_seed(0)
+    conv = WindowedDepthwiseConv(4, 2, {3: 1, 5: 1}).double()
+    x = torch.randn(1, 12, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: conv(x, (3, 4)), x)

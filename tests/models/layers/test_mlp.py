@@ -38,3 +38,22 @@ def test_what_the_gelu_puts_out_is_not_kept():
         mlp(x)
     weights = {p.data_ptr() for p in mlp.parameters()}
     assert sum(t.numel() for pointer, t in kept.items() if pointer not in weights) == 10 * (8 + 24)
+
+
+def test_second_derivatives_are_those_of_plain_layers():
+    torch.manual_seed(0)
+    mlp = Mlp(4, 6).double()
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for function in (mlp, lambda x: mlp.fc2(torch.nn.functional.gelu(mlp.fc1(x)))):
+        (gradient,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
+        inputs = (x, *mlp.parameters())
+        gradients.append(torch.autograd.grad(gradient.square().sum(), inputs))
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_one_token_alone():
+    mlp = Mlp(4, 6)
+    mlp(torch.randn(4)).sum().backward()
+    assert mlp.fc2.weight.grad.shape == (4, 6)
