@@ -1,5 +1,6 @@
 # Semantic FPN with CoaT-Lite Tiny, from scratch on handwritten digits: minutes on two CPU cores.
-# `make demo-seg` makes the data, trains, tests and shows; by hand: python tools/make_digits.py first.
+# `make demo-seg` makes the data, trains, tests and shows; by hand, python tools/make_digits.py is
+# first.
 _base_ = [
     '../_base_/backbones/coat_lite_tiny.py',
     '../_base_/models/semantic_fpn.py',
@@ -69,7 +70,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 600
+max_iters = 800
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -159,7 +159,7 @@ def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
 
 
 def write_semantic(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
-    """Write ``root/semantic/<split>/*.png``, the maps of labels of the images of :func:`write_coco`.
+    """Write ``root/semantic/<split>/*.png``, label maps of the images of :func:`write_coco`.
 
     They are (H, W) uint8: 0 the ground, 1 + d the visible pixels of a digit d.
     """

@@ -1,5 +1,5 @@
-# UPerNet as mmseg has it for Swin, without its backbone. The auxiliary head reads the level of stride
-# 16 (in_index=2), so a config gives it the width of that.
+# UPerNet as mmseg has it for Swin, without its backbone. The auxiliary head reads the level of
+# stride 16 (in_index=2), so a config gives it the width of that.
 _base_ = ['mmseg::_base_/models/upernet_swin.py', './segmentor.py']
 
 model = dict(

@@ -1,7 +1,7 @@
-# The segmentation recipe of Swin (swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k of mmseg), to
-# the letter that of XCiT too (semantic_segmentation/configs/xcit/upernet/ of facebookresearch/xcit):
-# AdamW, 1,500 iterations of warm-up, then linearly to zero; no weight decay for norms and embeddings;
-# 8 GPUs x 2 images. The authors of CoaT, CaiT and CrossViT trained no segmentors.
+# The segmentation recipe of Swin (swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k of mmseg),
+# whose numbers XCiT's has too (semantic_segmentation/configs/xcit/upernet/ of
+# facebookresearch/xcit): AdamW, 1,500 iterations of warm-up, then linearly to zero, no weight decay
+# for norms and embeddings, 8 GPUs x 2 images.
 _base_ = 'mmseg::_base_/schedules/schedule_160k.py'
 
 optimizer = dict(_delete_=True, type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01)
