@@ -362,6 +362,24 @@ def test_test_says_what_is_wrong(trained, tool, tmp_path, error):
     assert '\n' not in str(raised.value)
 
 
+def test_a_label_map_is_named_by_a_process_that_loads_it(
+    write_config, tool, tiny_data, tmp_path, capsys, monkeypatch
+):
+    """One of those that are not looked at before the run."""
+    data = shutil.copytree(tiny_data, tmp_path / 'data')
+    cv2.imwrite(str(data / 'masks/3.png'), np.full((64, 64), 9, np.uint8))
+    train = tool('train')
+    monkeypatch.setattr(train.launch.preflight, 'NUM_LABEL_MAPS', 1)
+    options = ['--cfg-options', 'train_dataloader.num_workers=1']
+    arguments = [write_config(tmp_path, 'mmseg', root=data), '--work-dir', str(tmp_path / 'work')]
+    with pytest.raises(SystemExit) as exit:
+        train.launch.run(lambda: train.main([*arguments, *options]))
+    assert exit.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
+    assert len(lines) == 1
+    assert lines[0].startswith(f'error: the label map {data}/masks/3.png holds the label 9')
+
+
 def run(*args, **settings):
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, *map(str, args)]
