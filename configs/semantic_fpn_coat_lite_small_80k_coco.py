@@ -12,4 +12,9 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
     './_base_/default_runtime.py',
 ]
-model = dict(backbone={{_base_.backbone}}, neck={{_base_.neck}}, decode_head=dict(num_classes=80))
+model = dict(
+    backbone={{_base_.backbone}},
+    neck={{_base_.neck}},
+    # the share of labelled pixels is another in each image: their mean, not that of all pixels
+    decode_head=dict(num_classes=80, loss_decode=dict(avg_non_ignore=True)),
+)

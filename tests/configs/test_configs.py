@@ -124,6 +124,13 @@ def test_the_heads_take_the_levels_of_their_backbone(path):
     DefaultScope._instance_dict.clear()
 
 
+def without_scopes(node):
+    """Leave out what mmengine notes of inherited settings."""
+    if isinstance(node, dict):
+        return {k: without_scopes(v) for k, v in node.items() if k != '_scope_'}
+    return [without_scopes(v) for v in node] if isinstance(node, list) else node
+
+
 @pytest.mark.parametrize(('head', 'k'), [('upernet', 160), ('semantic_fpn', 80)])
 def test_the_segmentation_recipe_is_swins(head, k):
     ours = Config.fromfile(CONFIGS / f'{head}_coat_small_{k}k_ade20k.py')
@@ -132,7 +139,7 @@ def test_the_segmentation_recipe_is_swins(head, k):
     swin.param_scheduler[1].end = swin.train_cfg.max_iters = 1000 * k
     swin.train_cfg.val_interval = 100 * k
     for key in ('train_cfg', 'param_scheduler', 'train_dataloader', 'val_dataloader'):
-        assert ours[key] == swin[key], key
+        assert without_scopes(ours[key]) == without_scopes(swin[key]), key
     assert ours.optim_wrapper.optimizer == swin.optim_wrapper.optimizer
     assert ours.model.data_preprocessor.size == swin.model.data_preprocessor.size
     assert ours.auto_scale_lr.base_batch_size == 8 * ours.train_dataloader.batch_size
