@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -93,6 +94,27 @@ def test_augments_our_detectors(tool, name):
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     assert type(model).__name__ == 'DetTTAModel' and not model.module.with_mask
+
+
+@pytest.mark.parametrize(('options', 'views'), [([], 6 * 2), (['tta_pipeline=None'], 2)])
+def test_augments_our_segmentors(tool, tiny_data, options, views):
+    """By the scales and flips of mmseg's ADE20K, or by flips alone."""
+    test = tool('test')
+    arguments = [str(ROOT / 'configs/upernet_coat_mini_160k_ade20k.py'), 'no.pth']
+    options = ['--cfg-options', *options] if options else []
+    cfg = test.launch.read_config(test.parse_args([*arguments, *options]))
+    test.augment(cfg)
+    init_default_scope('mmseg')
+    sample = dict(
+        img_path=str(tiny_data / 'images/0.png'),
+        seg_map_path=str(tiny_data / 'masks/0.png'),
+        reduce_zero_label=True,
+        seg_fields=[],
+    )
+    packed = Compose(cfg.test_dataloader.dataset.pipeline)(sample)
+    assert len(packed['inputs']) == len(packed['data_samples']) == views
+    assert [one.flip for one in packed['data_samples']].count(True) == views // 2
+    assert cfg.model.type.endswith('SegTTAModel')
 
 
 def test_augmented_views_are_turned_back(trained, tool, write_config, tiny_data, tmp_path):
