@@ -68,6 +68,8 @@ def test_a_model_trains_and_predicts(cfg):
     make_cheap(cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     height, width = (96, 128) if cfg.default_scope == 'mmdet' else (75, 101)
+    if 'class_weight' in str(cfg.model):  # with which mmseg fails on the labels of a padding
+        height, width = 96, 128
     data = model.data_preprocessor(make_batch(cfg, height, width), training=True)
     assert data['inputs'].shape[2:] == (96, 128)
 
