@@ -16,7 +16,7 @@ from mmvitx.datasets import make_digits
 from mmvitx.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / 'configs/demo/mask_rcnn_coat_lite_tiny_digits.py'
+DEMOS = ('mask_rcnn_coat_lite_tiny_digits', 'semantic_fpn_coat_lite_tiny_digits')
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def _enter(rank: int, port: int, function, args) -> None:
     function(rank, *args)
 
 
-def train_demo(rank: int, folder: Path) -> None:
+def train_demo(rank: int, folder: Path, demo: str) -> None:
     options = [
         f'train_dataloader.dataset.data_root={folder}/digits',
         'train_dataloader.batch_size=2',
@@ -53,8 +53,8 @@ def train_demo(rank: int, folder: Path) -> None:
         'default_hooks.logger.interval=1',
     ]
     runner = load_tool('train').main(
-        [str(DEMO), '--work-dir', str(folder / 'work'), '--launcher', 'pytorch', '--cfg-options']
-        + options
+        [str(ROOT / f'configs/demo/{demo}.py'), '--work-dir', str(folder / 'work')]
+        + ['--launcher', 'pytorch', '--cfg-options', *options]
     )
     assert isinstance(runner.model, nn.parallel.DistributedDataParallel)
     assert not runner.model.find_unused_parameters
@@ -64,9 +64,10 @@ def train_demo(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_both_processes_end_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize('demo', DEMOS)
+def test_both_processes_end_with_the_same_weights(tmp_path, demo):
     make_digits(tmp_path / 'digits', train=12, val=1)
-    spawn(train_demo, tmp_path)
+    spawn(train_demo, tmp_path, demo)
     first, second = (torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in (0, 1))
     assert len(first['losses']) == 3
     assert first['losses'] != second['losses']  # each saw images of its own

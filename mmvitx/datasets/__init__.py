@@ -1,4 +1,4 @@
-"""The embedded demonstration data; nothing here needs a host."""
+"""Data: the embedded demonstration, label maps out of COCO, checks; nothing here needs a host."""
 
 from mmvitx.datasets.digits import make_digits
 

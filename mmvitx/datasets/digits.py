@@ -2,7 +2,8 @@
 
 scikit-learn brings 1,797 real handwritten digits of 8x8 pixels. Some of them, enlarged, make a
 canvas; a canvas knows the visible pixels of each of its digits, and from that a writer makes the
-files of a task: :func:`write_coco` those of detection and instance segmentation.
+files of a task: :func:`write_coco` those of detection and instance segmentation,
+:func:`write_semantic` those of semantic segmentation.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 
 CLASSES = tuple('0123456789')
-VERSION = 1  # of what is drawn and written: a new number makes existing datasets be written again
+VERSION = 2  # of what is drawn and written: a new number makes existing datasets be written again
 STAMP = 'digits.json'
 
 CANVAS = 160  # px, height and width of a canvas
@@ -137,8 +138,7 @@ def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
     for image_id, canvas in enumerate(canvases, 1):
         name = f'{image_id:06d}.png'
         height, width = canvas.image.shape[:2]
-        if not cv2.imwrite(str(root / split / name), canvas.image):
-            raise OSError(f'{root / split / name} could not be written; is the disk full?')
+        _write_image(root / split / name, canvas.image)
         images.append(dict(id=image_id, file_name=name, width=width, height=height))
         for label, mask in zip(canvas.labels, canvas.masks):
             code = rle.encode(np.asfortranarray(mask, np.uint8))
@@ -156,6 +156,25 @@ def write_coco(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES)]
     content = dict(images=images, annotations=annotations, categories=categories)
     (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+
+
+def write_semantic(root: Path, split: str, canvases: Iterable[Canvas]) -> None:
+    """Write ``root/semantic/<split>/*.png``, label maps of the images of :func:`write_coco`.
+
+    They are (H, W) uint8: 0 the ground, 1 + d the visible pixels of a digit d.
+    """
+    folder = root / 'semantic' / split
+    folder.mkdir(parents=True)
+    for image_id, canvas in enumerate(canvases, 1):
+        labels = np.zeros(canvas.image.shape[:2], np.uint8)
+        for label, mask in zip(canvas.labels, canvas.masks):
+            labels[mask] = 1 + label
+        _write_image(folder / f'{image_id:06d}.png', labels)
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), image):  # which raises nothing
+        raise OSError(f'{path} could not be written; is the disk full?')
 
 
 def make_digits(root: str | Path, train: int = 1200, val: int = 150, seed: int = 0) -> Path:
@@ -192,8 +211,9 @@ def make_digits(root: str | Path, train: int = 1200, val: int = 150, seed: int =
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{target.name}-', dir=target.parent) as folder:
         new, old = Path(folder) / 'new', Path(folder) / 'old'
-        write_coco(new, 'train', draw_split('train', train, seed))
-        write_coco(new, 'val', draw_split('val', val, seed))
+        for split, count in (('train', train), ('val', val)):
+            for write in (write_coco, write_semantic):
+                write(new, split, draw_split(split, count, seed))
         (new / STAMP).write_text(stamp)
         if target.exists():
             target.rename(old)

@@ -139,6 +139,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     """
     _check_launcher(cfg)
     preflight.check_data(cfg, loops)
+    preflight.add_label_checks(cfg, loops)
     if 'train' in loops:
         _check_amp(cfg)
     weights = preflight.read_weights(cfg)
@@ -164,7 +165,9 @@ def run(main: Callable) -> None:
         main()
     except UserError as e:
         if is_first_process():
-            print(f'error: {e}', file=sys.stderr)
+            # one that a process loading data raised comes with the traceback of that
+            message = str(e).rpartition(f'{UserError.__name__}: ')[2].strip()
+            print(f'error: {message}', file=sys.stderr)
         else:
             time.sleep(3)  # a launcher ends all when one ends: let the first one speak
         sys.exit(1)

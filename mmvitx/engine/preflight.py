@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import DATASETS
@@ -39,7 +41,9 @@ def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
 
     Raises:
         UserError: If a folder or file is missing, an annotation file is no COCO JSON, or the
-            categories, the classes of the dataset and the model's ``num_classes`` do not agree.
+            categories, the classes of the dataset and the model's ``num_classes`` do not agree; of
+            a segmentor, if a split is empty, a label map is missing or does not fit its image or
+            the classes (of some that are read), or there is no palette.
     """
     for loop in loops:
         loader = cfg.get(f'{loop}_dataloader')
@@ -106,20 +110,20 @@ def _check_paths(cfg: Config, dataset: dict, where: str) -> None:
     for key, folder in (prefix if isinstance(prefix, dict) else {'': prefix}).items():
         if folder and _is_local(folder, dataset):
             setting = f'{where}.data_prefix' + (f'.{key}' if key else '')
-            _check_exists(os.path.join(root, folder), Path.is_dir, 'image folder', setting)
+            what = 'label folder' if key == 'seg_map_path' else 'image folder'
+            _check_exists(os.path.join(root, folder), Path.is_dir, what, setting)
 
 
 def _check_classes(cfg: Config, dataset: dict, where: str) -> None:
     dataset_type = _find_class(cfg, dataset)
-    metainfo = {**getattr(dataset_type, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    metainfo = _get_metainfo(dataset_type, dataset)
     classes = metainfo.get('classes')
-    if isinstance(classes, str):  # the path of a list
-        if _is_local(classes, dataset) and not os.path.isfile(classes):
-            raise UserError(
-                f'{where}.metainfo.classes is the text {classes!r}, but there is no such file: '
-                f'for one class write classes=({classes!r},)'
-            )
-        classes = None
+    if isinstance(classes, str) and _is_local(classes, dataset) and not os.path.isfile(classes):
+        raise UserError(
+            f'{where}.metainfo.classes is the text {classes!r}, but there is no such file: '
+            f'for one class write classes=({classes!r},)'
+        )
+    classes = _read_classes(dataset_type, dataset)
 
     if cfg.default_scope == 'mmdet':
         from mmdet.datasets import CocoDataset
@@ -135,6 +139,110 @@ def _check_classes(cfg: Config, dataset: dict, where: str) -> None:
     # panoptic data count things and stuff apart; an open vocabulary has no fixed number
     if classes and 'thing_classes' not in metainfo and 'language_model' not in cfg.model:
         _check_num_classes(cfg, classes, where)
+
+    if cfg.default_scope == 'mmseg' and _is_local(dataset.get('data_root') or '', dataset):
+        _check_segmentation(cfg, dataset, dataset_type, where)
+
+
+def _get_metainfo(dataset_type: type, dataset: dict) -> dict:
+    return {**getattr(dataset_type, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+
+
+def _read_classes(dataset_type: type, dataset: dict) -> Any:
+    """Read the names of the classes; None if there are none, or if they lie elsewhere."""
+    classes = _get_metainfo(dataset_type, dataset).get('classes')
+    if not isinstance(classes, str):
+        return classes
+    return list_from_file(classes) if _is_local(classes, dataset) else None
+
+
+def _check_segmentation(cfg: Config, dataset: dict, dataset_type: type, where: str) -> None:
+    from mmseg.datasets import BaseSegDataset
+
+    if not issubclass(dataset_type, BaseSegDataset):
+        return
+    metainfo = _get_metainfo(dataset_type, dataset)
+    if metainfo.get('classes') and not metainfo.get('palette'):
+        raise UserError(
+            f'the config {cfg.filename} names the classes of {where} but no palette: give its '
+            'metainfo a palette with a colour [R, G, B] for each class'
+        )
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        try:
+            built = registry.build({**dataset, 'pipeline': [], 'lazy_init': True})
+            samples = built.load_data_list()
+        except (AssertionError, ValueError) as e:  # of mmseg's own checks
+            reason = str(e).splitlines()[0]
+            raise UserError(f'{where} of the config {cfg.filename} is refused: {reason}') from e
+        if not samples:
+            source = built.ann_file or f'{built.data_prefix["img_path"]} with *{built.img_suffix}'
+            raise UserError(f'the split {source} of {where} is empty: there is no image in it')
+        if _find_loading(dataset) is not None:
+            _check_label_maps(built, samples)
+
+
+NUM_LABEL_MAPS = 16  # read of a split before a run; the others are checked when they are loaded
+
+
+def _check_label_maps(dataset: Any, samples: list[dict]) -> None:
+    """Check that all images and label maps are there, and read some of them."""
+    paths = [Path(one[key]) for one in samples for key in ('img_path', 'seg_map_path')]
+    present = {  # a folder is listed faster than its files are looked up
+        folder: set(os.listdir(folder)) if folder.is_dir() else set()
+        for folder in {path.parent for path in paths}
+    }
+    missing = [path for path in paths if path.name not in present[path.parent]]
+    if missing:
+        raise UserError(
+            f'{missing[0]} does not exist, as {len(missing)} of {len(paths)} images and label '
+            'maps: each image needs one of the same name; see img_suffix and seg_map_suffix'
+        )
+    load = Compose(
+        [
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            _make_label_check(dataset.metainfo['classes'], dataset.ignore_index),
+        ]
+    )
+    for sample in samples[:: -(-len(samples) // NUM_LABEL_MAPS)]:
+        try:
+            load(sample)
+        except UserError:
+            raise
+        except Exception as e:  # whatever a decoder says
+            raise UserError(
+                f'{sample["img_path"]} or {sample["seg_map_path"]} cannot be read as a picture: {e}'
+            ) from e
+
+
+def _make_label_check(classes: Any, ignore_index: int) -> dict:
+    return dict(type='mmvitx.CheckSegMap', num_classes=len(classes), ignore_index=ignore_index)
+
+
+def _find_loading(dataset: dict) -> int | None:
+    """Find the step of a pipeline that loads a label map."""
+    types = [str(step.get('type')) for step in dataset.get('pipeline') or []]
+    return next((i for i, name in enumerate(types) if name.endswith('LoadAnnotations')), None)
+
+
+def add_label_checks(cfg: Config, loops: tuple[str, ...]) -> None:
+    """Have the label map of every image of a segmentor's data checked when it is loaded.
+
+    Args:
+        cfg: A config of one of the hosts, which :func:`check_data` has passed; changed in place.
+        loops: Whose data are meant, of ``train``, ``val``, ``test``.
+    """
+    if cfg.default_scope != 'mmseg':
+        return
+    for loop in loops:
+        loader = cfg.get(f'{loop}_dataloader') or {}
+        for _, dataset in _datasets(loader.get('dataset'), ''):
+            step = _find_loading(dataset)
+            classes = _read_classes(_find_class(cfg, dataset), dataset)
+            if step is None or not classes or 'CheckSegMap' in str(dataset.pipeline):
+                continue
+            check = _make_label_check(classes, dataset.get('ignore_index', 255))
+            dataset.pipeline = [*dataset.pipeline[: step + 1], check, *dataset.pipeline[step + 1 :]]
 
 
 class CocoHead(NamedTuple):

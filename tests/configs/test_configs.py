@@ -10,6 +10,8 @@ from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FILES = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
@@ -27,8 +29,11 @@ def test_the_flagship_is_where_users_look_for_it():
     assert CONFIGS / 'mask_rcnn_coat_small_1x_coco.py' in FILES
 
 
-def few_boxes(cfg):
+def make_cheap(cfg):
     """Make a detector cheap: its sizes stay, it looks at fewer boxes."""
+    if cfg.default_scope == 'mmseg':
+        cfg.model.data_preprocessor.size = (96, 128)
+        return
     cfg.model.train_cfg.rpn_proposal.max_per_img = 20
     cfg.model.test_cfg.rpn.max_per_img = 20
     cfg.model.test_cfg.rcnn.max_per_img = 5
@@ -37,24 +42,109 @@ def few_boxes(cfg):
         stage.sampler.num = 8
 
 
+def make_batch(cfg, height, width):
+    """Make a batch of two images as the host's pipeline does."""
+    if cfg.default_scope == 'mmdet':
+        classes = cfg.train_dataloader.dataset.get('metainfo', {}).get('classes', range(80))
+        shapes = [[3, height, width]] * 2
+        return demo_mm_inputs(2, shapes, num_classes=len(classes), with_mask=True)
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(2):
+        num_classes = cfg.model.decode_head.num_classes
+        labels = torch.randint(num_classes, (1, height, width), generator=generator)
+        meta = dict(img_shape=(height, width), ori_shape=(2 * height, 2 * width))
+        samples.append(SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=meta))
+    images = torch.randint(256, (2, 3, height, width), generator=generator)
+    return dict(inputs=list(images), data_samples=samples)
+
+
+LOSSES = dict(mmdet={'loss_rpn_cls', 'loss_rpn_bbox'}, mmseg={'decode.loss_ce'})
+
+
 @pytest.mark.parametrize('cfg', [p for p in FILES if '_3x_' not in p.name], indirect=True)
 def test_a_model_trains_and_predicts(cfg):
     torch.manual_seed(0)
-    few_boxes(cfg)
+    make_cheap(cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    num_classes = len(cfg.train_dataloader.dataset.get('metainfo', {}).get('classes', range(80)))
-    data = demo_mm_inputs(2, [[3, 96, 128]] * 2, num_classes=num_classes, with_mask=True)
-    data = model.data_preprocessor(data, training=True)
+    height, width = (96, 128) if cfg.default_scope == 'mmdet' else (75, 101)
+    if 'class_weight' in str(cfg.model):  # with which mmseg fails on the labels of a padding
+        height, width = 96, 128
+    data = model.data_preprocessor(make_batch(cfg, height, width), training=True)
+    assert data['inputs'].shape[2:] == (96, 128)
 
     loss, log_vars = model.parse_losses(model.train()(**data, mode='loss'))
-    assert {'loss_rpn_cls', 'loss_rpn_bbox'} <= set(log_vars)
+    assert LOSSES[cfg.default_scope] <= set(log_vars)
+    assert ('aux.loss_ce' in log_vars) == ('auxiliary_head' in cfg.model)
     assert loss.isfinite()
     loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
     with torch.no_grad():
+        if cfg.default_scope == 'mmseg':  # padded to a multiple of 32, and the padding cut off
+            data = model.data_preprocessor(make_batch(cfg, height, width))
+            assert data['inputs'].shape[2:] == (96, 128)
         predictions = model.eval()(**data, mode='predict')
-    assert all('masks' in p.pred_instances for p in predictions)
+    if cfg.default_scope == 'mmdet':
+        assert all('masks' in p.pred_instances for p in predictions)
+    else:
+        assert all(p.pred_sem_seg.shape == (2 * height, 2 * width) for p in predictions)
+
+
+@pytest.mark.parametrize(
+    'cfg', [CONFIGS / 'demo/semantic_fpn_coat_lite_tiny_digits.py'], indirect=True
+)
+def test_whole_images_and_windows(cfg):
+    """One window that is the whole image gives what the whole image gives; several others."""
+    logits = []
+    for mode, crop, stride in (('whole', 96, 64), ('slide', 96, 64), ('slide', 64, 43)):
+        cfg.model.test_cfg = dict(mode=mode, crop_size=(crop, crop), stride=(stride, stride))
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model).eval()
+        with torch.no_grad():
+            data = model.data_preprocessor(make_batch(cfg, 90, 70))
+            logits.append(model(**data, mode='predict')[0].seg_logits.data)
+    assert torch.allclose(logits[0], logits[1], atol=1e-5)
+    assert logits[2].shape == logits[0].shape and not torch.allclose(logits[0], logits[2])
+
+
+SEGMENTORS = [p for p in FILES if p.name.startswith(('upernet_', 'semantic_fpn_'))]
+
+
+@pytest.mark.parametrize('path', SEGMENTORS, ids=lambda path: path.stem)
+def test_the_heads_take_the_levels_of_their_backbone(path):
+    """Their widths, and the auxiliary head the level of stride 16."""
+    cfg = Config.fromfile(path)
+    init_default_scope('mmseg')
+    backbone = MODELS.build(cfg.model.backbone)
+    widths = (cfg.model.get('neck') or cfg.model.decode_head).in_channels
+    assert tuple(widths) == backbone.out_channels
+    auxiliary = cfg.model.get('auxiliary_head')
+    if auxiliary:
+        level = backbone.strides.index(16)
+        assert (auxiliary.in_index, auxiliary.in_channels) == (level, widths[level])
+    DefaultScope._instance_dict.clear()
+
+
+def without_scopes(node):
+    """Leave out what mmengine notes of inherited settings."""
+    if isinstance(node, dict):
+        return {k: without_scopes(v) for k, v in node.items() if k != '_scope_'}
+    return [without_scopes(v) for v in node] if isinstance(node, list) else node
+
+
+@pytest.mark.parametrize(('head', 'k'), [('upernet', 160), ('semantic_fpn', 80)])
+def test_the_segmentation_recipe_is_swins(head, k):
+    ours = Config.fromfile(CONFIGS / f'{head}_coat_small_{k}k_ade20k.py')
+    name = 'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+    swin = Config.fromstring(f'_base_ = {name!r}', '.py')
+    swin.param_scheduler[1].end = swin.train_cfg.max_iters = 1000 * k
+    swin.train_cfg.val_interval = 100 * k
+    for key in ('train_cfg', 'param_scheduler', 'train_dataloader', 'val_dataloader'):
+        assert without_scopes(ours[key]) == without_scopes(swin[key]), key
+    assert ours.optim_wrapper.optimizer == swin.optim_wrapper.optimizer
+    assert ours.model.data_preprocessor.size == swin.model.data_preprocessor.size
+    assert ours.auto_scale_lr.base_batch_size == 8 * ours.train_dataloader.batch_size
 
 
 def test_the_optimizer_builds_and_has_every_parameter_once(cfg):
@@ -68,6 +158,8 @@ def test_the_optimizer_builds_and_has_every_parameter_once(cfg):
 def test_the_pipelines_build(cfg):
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         Compose(loader.dataset.pipeline)
+    if 'tta_pipeline' in cfg:
+        Compose(cfg.tta_pipeline)
 
 
 @pytest.mark.parametrize('schedule', ['1x', '3x'])

@@ -59,6 +59,17 @@ def test_coco_reads_what_was_drawn(root, split, count):
             assert annotation['area'] == mask.sum()
 
 
+@pytest.mark.parametrize(('split', 'count'), [('train', 12), ('val', 5)])
+def test_label_maps_are_what_was_drawn(root, split, count):
+    for i, canvas in enumerate(digits.draw_split(split, count), 1):
+        labels = cv2.imread(str(root / f'semantic/{split}/{i:06d}.png'), cv2.IMREAD_UNCHANGED)
+        expected = np.zeros(labels.shape, np.uint8)
+        for digit, mask in zip(canvas.labels, canvas.masks, strict=True):
+            expected += mask * np.uint8(1 + digit)  # no pixel is of two
+        np.testing.assert_array_equal(labels, expected)
+        assert labels.shape == canvas.image.shape[:2]
+
+
 def test_masks_are_the_visible_pixels():
     """One ink covers another: the pixel belongs to the digit on top, and has its colour."""
     for canvas in digits.draw_split('train', 50):

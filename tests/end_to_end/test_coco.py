@@ -1,4 +1,4 @@
-"""The unmodified flagship config on real COCO images: train, resume, evaluate (`make test-e2e`)."""
+"""Unmodified configs on real COCO images: train, resume, evaluate (`make test-e2e`)."""
 
 import json
 import os
@@ -84,3 +84,38 @@ def test_the_flagship_trains_resumes_and_evaluates(tool, tmp_path, capsys):
     metrics = tool('test').main([str(ROOT / CONFIG), checkpoint, *settings(max_epochs=2)])
     assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
     assert 'Average Precision  (AP) @[ IoU=0.50:0.95' in capsys.readouterr().out
+
+
+def test_a_segmentor_trains_on_label_maps_of_instances(tool, capsys):
+    convert = tool('dataset_converters/coco_instances_to_semantic')
+    for split in ('train2017', 'val2017'):
+        ann_file = f'data/coco/annotations/instances_{split}.json'
+        convert.main([ann_file, f'data/coco_semantic/{split}', '--jobs', '2'])
+        assert len(list(Path(f'data/coco_semantic/{split}').glob('*.png'))) >= NUM_IMAGES
+
+    side, pipeline = '(160,160)', 'train_dataloader.dataset.pipeline'
+    options = {
+        'train_cfg.max_iters': 50,
+        'train_cfg.val_interval': 50,
+        'model.data_preprocessor.size': side,
+        f'{pipeline}.2.scale': '(640,160)',
+        f'{pipeline}.3.crop_size': side,
+        'test_dataloader.dataset.pipeline.1.scale': '(640,160)',
+        'val_dataloader.dataset.indices': 4,
+        'default_hooks.logger.interval': 5,
+        # the rate and the warm-up are for 80,000 iterations from weights of ImageNet
+        'optim_wrapper.optimizer.lr': 5e-4,
+        'param_scheduler.0.end': 5,
+        'param_scheduler.1.begin': 5,
+    }
+    config = str(ROOT / 'configs/semantic_fpn_coat_lite_small_80k_coco.py')
+    settings = ['--work-dir', 'work', '--cfg-options', *(f'{k}={v}' for k, v in options.items())]
+    runner = tool('train').main([config, '--seed', '0', *settings])
+    losses, _ = runner.message_hub.get_scalar('train/loss').data
+    assert runner.iter == 50
+    assert losses[-10:].mean() < 0.9 * losses[:10].mean()
+
+    capsys.readouterr()
+    metrics = tool('test').main([config, 'work/iter_50.pth', *settings])
+    assert 0 < metrics['mIoU'] <= 100
+    assert '| person' in ''.join(capsys.readouterr()).replace('|     person', '| person')

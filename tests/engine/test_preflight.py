@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.model import BaseModule, BaseTTAModel
 from torch import nn
 
@@ -171,6 +174,117 @@ def test_what_is_wrong_with_the_data_is_one_sentence(data, dataset, message):
         preflight.check_data(config(data, **dataset), ('train',))
     assert 'train_dataloader' in str(error.value) or 'COCO' in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def segmentation(data, **dataset) -> Config:
+    base = dict(
+        type='BaseSegDataset',
+        data_root=str(data),
+        data_prefix=dict(img_path='images', seg_map_path='masks'),
+        img_suffix='.png',
+        metainfo=dict(
+            classes=('ground', 'square', 'bar', 'plate'), palette=[[60 * i] * 3 for i in range(4)]
+        ),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
+    )
+    model = dict(decode_head=dict(num_classes=4), auxiliary_head=[dict(num_classes=4)])
+    dataset = {**base, **dataset}
+    loader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=dataset))
+    settings = dict(default_scope='mmseg', model=model, train_dataloader=loader)
+    return Config(settings, cfg_text='-', filename='mine.py')
+
+
+def with_label(mask, label=9):
+    mask[:2, :2] = label
+    return mask
+
+
+METAINFO = dict(classes=('ground', 'square', 'bar', 'plate'))
+
+# What is wrong with a segmentor's data: (what becomes of the mask of an image, settings, message).
+SEGMENTATION_ERRORS = {
+    'label': (with_label, {}, 'label map .*masks/2.png holds the label 9: expected 0 to 3'),
+    'size': (
+        lambda mask: mask[:, :60],
+        {},
+        'masks/2.png has 60 x 64 pixels, but its image .*images/2.png has 64 x 64',
+    ),
+    'colour': (lambda mask: np.stack([mask] * 3, 2), {}, r'2.png is a picture of .*\(64, 64, 3\)'),
+    'gone': (lambda mask: None, {}, 'masks/2.png does not exist, as 1 of 8 images and label maps'),
+    'reduced': (
+        lambda mask: with_label(mask, 5),
+        dict(reduce_zero_label=True),
+        'label map .*masks/2.png holds the label 4: expected 0 to 3',
+    ),
+    'folder': (None, dict(data_prefix=dict(img_path='images', seg_map_path='no')), 'label folder'),
+    'suffix': (None, dict(img_suffix='.jpg'), r'split .*images with \*.jpg of .* is empty'),
+    'list': (None, dict(ann_file='empty.txt'), 'split .*empty.txt of .*dataset.dataset is empty'),
+    'palette': (None, dict(metainfo=METAINFO), 'config mine.py names .* but no palette'),
+    'short palette': (
+        None,
+        dict(metainfo=dict(**METAINFO, palette=[[0, 0, 0]])),
+        'config mine.py is refused: palette does not match classes',
+    ),
+    'classes': (
+        None,
+        dict(metainfo=dict(classes=('a', 'b'), palette=[[0] * 3] * 2)),
+        'has 2 classes .*model.decode_head.num_classes is 4, model.auxiliary_head.0.num_classes',
+    ),
+}
+
+
+@pytest.mark.parametrize('error', SEGMENTATION_ERRORS)
+def test_what_is_wrong_with_label_maps_is_one_sentence(data, error):
+    change, settings, message = SEGMENTATION_ERRORS[error]
+    (data / 'empty.txt').touch()
+    preflight.check_data(segmentation(data), ('train',))
+    if change:
+        path = str(data / 'masks/2.png')
+        mask = change(cv2.imread(path, cv2.IMREAD_UNCHANGED))
+        (data / 'masks/2.png').unlink()
+        if mask is not None:
+            cv2.imwrite(path, mask)
+    with pytest.raises(UserError, match=message) as raised:
+        preflight.check_data(segmentation(data, **settings), ('train',))
+    assert '\n' not in str(raised.value)
+
+
+def test_a_label_map_that_is_no_picture(data):
+    (data / 'masks/2.png').write_text('PNG')
+    with pytest.raises(UserError, match='masks/2.png cannot be read as a picture'):
+        preflight.check_data(segmentation(data), ('train',))
+
+
+def test_data_without_labels_need_none(data):
+    shutil.rmtree(data / 'masks')
+    settings = dict(data_prefix=dict(img_path='images'), pipeline=[dict(type='LoadImageFromFile')])
+    cfg = segmentation(data, **settings)
+    preflight.check_data(cfg, ('train',))
+    preflight.add_label_checks(cfg, ('train',))
+    assert len(cfg.train_dataloader.dataset.dataset.pipeline) == 1
+
+
+@pytest.mark.parametrize('ignored', [255, 9])
+def test_all_label_maps_are_checked_when_loaded(data, ignored):
+    """The rest of them, of which a run reads none before."""
+    cfg = segmentation(data, ignore_index=ignored)
+    for _ in range(2):  # as of test_dataloader = val_dataloader
+        preflight.add_label_checks(cfg, ('train', 'val'))
+    pipeline = cfg.train_dataloader.dataset.dataset.pipeline
+    assert [step.type for step in pipeline][1:] == ['LoadAnnotations', 'mmvitx.CheckSegMap']
+    check = Compose([pipeline[-1]])
+    results = dict(
+        img_path='a.jpg',
+        seg_map_path='a.png',
+        ori_shape=(4, 4),
+        gt_seg_map=with_label(np.zeros((4, 4), np.uint8)),
+    )
+    assert check(dict(img_path='a.jpg')) == dict(img_path='a.jpg')  # of an inferencer
+    if ignored == 9:
+        assert check(results) is results
+    else:
+        with pytest.raises(UserError, match='a.png holds the label 9'):
+            check(results)
 
 
 def test_what_is_not_on_this_machine_is_left_to_the_run(data):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -93,6 +94,27 @@ def test_augments_our_detectors(tool, name):
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     assert type(model).__name__ == 'DetTTAModel' and not model.module.with_mask
+
+
+@pytest.mark.parametrize(('options', 'views'), [([], 6 * 2), (['tta_pipeline=None'], 2)])
+def test_augments_our_segmentors(tool, tiny_data, options, views):
+    """By the scales and flips of mmseg's ADE20K, or by flips alone."""
+    test = tool('test')
+    arguments = [str(ROOT / 'configs/upernet_coat_mini_160k_ade20k.py'), 'no.pth']
+    options = ['--cfg-options', *options] if options else []
+    cfg = test.launch.read_config(test.parse_args([*arguments, *options]))
+    test.augment(cfg)
+    init_default_scope('mmseg')
+    sample = dict(
+        img_path=str(tiny_data / 'images/0.png'),
+        seg_map_path=str(tiny_data / 'masks/0.png'),
+        reduce_zero_label=True,
+        seg_fields=[],
+    )
+    packed = Compose(cfg.test_dataloader.dataset.pipeline)(sample)
+    assert len(packed['inputs']) == len(packed['data_samples']) == views
+    assert [one.flip for one in packed['data_samples']].count(True) == views // 2
+    assert cfg.model.type.endswith('SegTTAModel')
 
 
 def test_augmented_views_are_turned_back(trained, tool, write_config, tiny_data, tmp_path):
@@ -360,6 +382,24 @@ def test_test_says_what_is_wrong(trained, tool, tmp_path, error):
             ]
         )
     assert '\n' not in str(raised.value)
+
+
+def test_a_label_map_is_named_by_a_process_that_loads_it(
+    write_config, tool, tiny_data, tmp_path, capsys, monkeypatch
+):
+    """One of those that are not looked at before the run."""
+    data = shutil.copytree(tiny_data, tmp_path / 'data')
+    cv2.imwrite(str(data / 'masks/3.png'), np.full((64, 64), 9, np.uint8))
+    train = tool('train')
+    monkeypatch.setattr(train.launch.preflight, 'NUM_LABEL_MAPS', 1)
+    options = ['--cfg-options', 'train_dataloader.num_workers=1']
+    arguments = [write_config(tmp_path, 'mmseg', root=data), '--work-dir', str(tmp_path / 'work')]
+    with pytest.raises(SystemExit) as exit:
+        train.launch.run(lambda: train.main([*arguments, *options]))
+    assert exit.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
+    assert len(lines) == 1
+    assert lines[0].startswith(f'error: the label map {data}/masks/3.png holds the label 9')
 
 
 def run(*args, **settings):

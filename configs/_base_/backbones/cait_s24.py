@@ -1,3 +1,3 @@
-# CaiT S-24 in a detector: the backbone, and its widths for the neck.
+# CaiT S-24 for dense tasks: the backbone, and its widths for the neck or the heads.
 backbone = dict(_delete_=True, type='mmvitx.CaiT', arch='s24', drop_path_rate=0.1)
 neck = dict(in_channels=[384, 384, 384, 384])

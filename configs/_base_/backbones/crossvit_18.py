@@ -1,3 +1,3 @@
-# CrossViT-18 in a detector: the backbone, and its widths for the neck.
+# CrossViT-18 for dense tasks: the backbone, and its widths for the neck or the heads.
 backbone = dict(_delete_=True, type='mmvitx.CrossViT', arch='18', drop_path_rate=0.1)
 neck = dict(in_channels=[224, 224, 448, 448])

@@ -1,0 +1,12 @@
+# Semantic FPN with CaiT XXS-24 by the recipe of adamw_80k.py; no one has published a figure.
+# From ImageNet weights, in mixed precision:
+# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://cait_xxs24
+_base_ = [
+    './_base_/backbones/cait_xxs24.py',
+    './_base_/models/semantic_fpn.py',
+    './_base_/datasets/ade20k_512x512.py',
+    './_base_/schedules/adamw_80k.py',
+    'mmseg::_base_/default_runtime.py',
+    './_base_/default_runtime.py',
+]
+model = dict(backbone={{_base_.backbone}}, neck={{_base_.neck}})

@@ -1,0 +1,16 @@
+# UPerNet with CaiT S-24 by the recipe of adamw_160k.py; no one has published a figure.
+# From ImageNet weights, in mixed precision:
+# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://cait_s24
+_base_ = [
+    './_base_/backbones/cait_s24.py',
+    './_base_/models/upernet.py',
+    './_base_/datasets/ade20k_512x512.py',
+    './_base_/schedules/adamw_160k.py',
+    'mmseg::_base_/default_runtime.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone={{_base_.backbone}},
+    decode_head=dict(in_channels={{_base_.neck.in_channels}}),
+    auxiliary_head=dict(in_channels=_base_.neck.in_channels[2]),
+)
