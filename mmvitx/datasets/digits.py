@@ -206,11 +206,8 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    'detection': Task(Drawing(), write_coco, train=1200, val=150),
-    # The single digits are as large as those of detection.
-    'classification': Task(
-        Drawing(size=32, side=(20, 32), count=(1, 1)), write_folders, 9600, 1000
-    ),
+    'detection': Task(MANY, write_coco, train=1200, val=150),
+    'classification': Task(ONE, write_folders, train=19200, val=1000),
 }
 
 
