@@ -33,7 +33,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, 5))
 
-max_iters = 600
+max_iters = 800
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

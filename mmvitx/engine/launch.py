@@ -21,6 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmvitx
+from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
@@ -138,6 +139,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
             config says.
     """
     _check_launcher(cfg)
+    name_unreadable_images()
     preflight.check_data(cfg, loops)
     if 'train' in loops:
         _check_amp(cfg)
@@ -153,6 +155,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     preflight.check_weights(weights, runner.model)
     if 'train' in loops:
         preflight.check_pretrained(runner.model)
+        preflight.check_teacher(cfg, runner.model)
         if weights is None and cfg.default_scope != 'mmpretrain':
             preflight.note_random_backbone(runner.model)
     return runner
@@ -164,7 +167,11 @@ def run(main: Callable) -> None:
         main()
     except UserError as e:
         if is_first_process():
-            print(f'error: {e}', file=sys.stderr)
+            # a data loader's worker puts its traceback in front
+            text = (
+                str(e).strip().splitlines()[-1].removeprefix(f'{UserError.__module__}.UserError: ')
+            )
+            print(f'error: {text}', file=sys.stderr)
         else:
             time.sleep(3)  # a launcher ends all when one ends: let the first one speak
         sys.exit(1)
