@@ -11,9 +11,10 @@ ARGS ?=
 # What the set-up says that commands need, and the environment's interpreter.
 RUN = . "$(VENV)/mmvitx.env"; "$(VENV)/bin/python"
 
-.PHONY: help env demo test test-e2e lint format clean
+.PHONY: help env demo demo-pretrain test test-e2e lint format clean
 help:
 	@echo 'make demo      train a Mask R-CNN with CoaT on handwritten digits, and show what it learnt'
+	@echo 'make demo-pretrain  pretrain CoaT to classify digits, and compare detectors with and without'
 	@echo 'make test      run the tests; ARGS="..." goes to pytest'
 	@echo 'make test-e2e  run the tests that take minutes, or data that is not in the repository'
 	@echo 'make lint      check style and format;  make format  mends what can be mended'
@@ -29,6 +30,9 @@ env:
 
 demo: env
 	@$(RUN) tools/demo.py
+
+demo-pretrain: env
+	@$(RUN) tools/demo.py --pretrain
 
 # pytest's status 5 means that no test was selected
 test: env
