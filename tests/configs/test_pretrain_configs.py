@@ -15,7 +15,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
 from PIL import Image
 from torchvision import transforms
 
@@ -187,3 +187,15 @@ def test_half_sized_weights_of_a_joint_head_learn_like_two_heads():
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(out, y).backward()
             optimizer.step()
+
+
+@pytest.mark.parametrize('path', CONFIGS.glob('transfer/*.py'), ids=lambda path: path.stem)
+def test_transfer(path):
+    cfg = Config.fromfile(path)
+    backbone, head = (MODELS.build(cfg.model[part]) for part in ('backbone', 'head'))
+    assert (head.in_channels,) == backbone.out_channels
+    assert PUBLISHED[cfg.load_from.removeprefix('mmvitx://')].arch == backbone.arch_name
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        Compose(loader.dataset.pipeline)
+        classes = getattr(DATASETS.get(loader.dataset.type), 'METAINFO', {}).get('classes')
+        assert classes is None or len(classes) == head.num_classes

@@ -20,7 +20,7 @@ def check(get_flops, name):
     params, gmacs = get_flops.PAPERS[name]
     counts = get_flops.count(name)
     assert counts.paper / 1e9 == pytest.approx(gmacs, rel=0.03)
-    assert counts.params / 1e6 == pytest.approx(params, rel=0.03)
+    assert counts.params / 1e6 == pytest.approx(params, rel=0.01, abs=0.5)  # CoaT's are rounded
     assert counts.run < counts.paper
 
 

@@ -1,7 +1,5 @@
 # Images of one's own: data/images/train/<class>/*.jpg and data/images/val/<class>/*.jpg.
-num_classes = 2  # another number: here, or by --cfg-options as docs/pretraining.md says
 data_preprocessor = dict(
-    num_classes=num_classes,
     mean=[123.675, 116.28, 103.53],  # ImageNet's, as in the pretraining
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
