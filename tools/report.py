@@ -45,9 +45,11 @@ def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, f
                 iteration = record['step']
                 loss[iteration] = record['loss']
             elif iteration:
-                # an evaluation's own step is the epoch in a training by epochs
+                # an evaluation's own step is the epoch in a training by epochs; in one by iterations
+                # it can lie behind the last loss that was logged
+                at = max(iteration, record['step'])
                 for name, value in _metrics(record).items():
-                    metrics.setdefault(name, {})[iteration] = value
+                    metrics.setdefault(name, {})[at] = value
     if not loss:
         raise FileNotFoundError(
             f'{work_dir} holds no log of a training (*/vis_data/scalars.json); '

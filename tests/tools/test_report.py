@@ -93,3 +93,9 @@ def test_runs_are_compared(report, tmp_path, capsys):
     log(tmp_path / 'none', '20260101_000000', [train(10, 3.0)])
     with pytest.raises(FileNotFoundError, match='no evaluation'):
         report.main([str(tmp_path / 'none'), str(tmp_path / 'none')])
+
+
+def test_evaluations_between_two_logged_losses(report, tmp_path):
+    records = [train(20, 3.0), train(40, 2.0), {'mIoU': 0.5, 'step': 50}, train(60, 1.0)]
+    log(tmp_path, '20260101_000000', records)
+    assert report.read_curves(tmp_path)[1] == {'mIoU': {50: 0.5}}
