@@ -50,7 +50,7 @@ exec((ROOT / 'mmvitx/version.py').read_text(), version)
 setup(
     name='mmvitx',
     version=version['__version__'],
-    description='CoaT, CrossViT and CaiT as backbones for MMDetection, MMSegmentation and MMPretrain',
+    description='CoaT, CrossViT and CaiT in MMDetection, MMSegmentation and MMPretrain',
     long_description='\n'.join(path.read_text() for path in [ROOT / 'README.md'] if path.is_file()),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
