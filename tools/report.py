@@ -45,8 +45,8 @@ def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, f
                 iteration = record['step']
                 loss[iteration] = record['loss']
             elif iteration:
-                # an evaluation's own step is the epoch in a training by epochs; in one by iterations
-                # it can lie behind the last loss that was logged
+                # an evaluation's own step is the epoch in a training by epochs; in one by
+                # iterations it can lie behind the last loss that was logged
                 at = max(iteration, record['step'])
                 for name, value in _metrics(record).items():
                     metrics.setdefault(name, {})[at] = value
