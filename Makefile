@@ -11,9 +11,10 @@ ARGS ?=
 # What the set-up says that commands need, and the environment's interpreter.
 RUN = . "$(VENV)/mmvitx.env"; "$(VENV)/bin/python"
 
-.PHONY: help env demo demo-seg test test-e2e lint format clean
+.PHONY: help env demo demo-pretrain demo-seg test test-e2e lint format clean
 help:
 	@echo 'make demo      train a Mask R-CNN with CoaT on handwritten digits, and show what it learnt'
+	@echo 'make demo-pretrain  pretrain CoaT to classify digits, and compare detectors with and without'
 	@echo 'make demo-seg  the same for semantic segmentation, with a Semantic FPN'
 	@echo 'make test      run the tests; ARGS="..." goes to pytest'
 	@echo 'make test-e2e  run the tests that take minutes, or data that is not in the repository'
@@ -30,6 +31,9 @@ env:
 
 demo: env
 	@$(RUN) tools/demo.py
+
+demo-pretrain: env
+	@$(RUN) tools/demo.py --pretrain
 
 demo-seg: env
 	@$(RUN) tools/demo.py configs/demo/semantic_fpn_coat_lite_tiny_digits.py

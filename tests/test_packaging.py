@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,14 +90,15 @@ def test_editable_install_finds_the_repository(source):
 
 def test_model_index():
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    models = []
+    listed = {}
     for path in index['Import']:
-        models += yaml.safe_load((ROOT / path).read_text())['Models']
-    for model in models:
-        assert model['Config'] == f'configs/{model["Name"]}.py'
-        assert (ROOT / model['Config']).is_file()
-    listed = {Path(model['Config']).name for model in models}
-    assert listed == {path.name for path in (ROOT / 'configs').glob('*.py')}
+        folder = (ROOT / path).parent
+        for model in yaml.safe_load((ROOT / path).read_text())['Models']:
+            config = listed[model['Name']] = ROOT / model['Config']
+            assert config.parent == folder and config.is_file()
+            assert re.fullmatch(rf'{model["Name"]}(_8xb\d+_in1k)?', config.stem)
+    configs = {*(ROOT / 'configs').glob('*.py'), *(ROOT / 'configs/pretrain').glob('*.py')}
+    assert {path for path in configs if '_distilled_' not in path.name} == {*listed.values()}
 
 
 def test_requirements_agree_with_the_versions_checked_at_run_time():

@@ -1,6 +1,7 @@
 """Show what a run reached: its last metrics, its curves and some pictures, of whatever task.
 
 It reads what mmengine logged into WORK_DIR and the pictures that `tools/test.py --show-dir` drew.
+Of several runs it compares the metrics over time.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, f
                 iteration = record['step']
                 loss[iteration] = record['loss']
             elif iteration:
-                # an evaluation's own step is the epoch in a training by epochs
+                # an evaluation's own step is the epoch in a training by epochs; in one by
+                # iterations it can lie behind the last loss that was logged
+                at = max(iteration, record['step'])
                 for name, value in _metrics(record).items():
-                    metrics.setdefault(name, {})[iteration] = value
+                    metrics.setdefault(name, {})[at] = value
     if not loss:
         raise FileNotFoundError(
             f'{work_dir} holds no log of a training (*/vis_data/scalars.json); '
@@ -132,24 +135,67 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
     plt.close(figure)
 
 
+def compare(work_dirs: list[Path]) -> None:
+    """Print the metrics in HEADLINES against iterations, a row a run, and plot them."""
+    runs = dict(zip(_own_names(work_dirs), (read_curves(folder)[1] for folder in work_dirs)))
+    names = {name: None for curves in runs.values() for name in curves if name.endswith(HEADLINES)}
+    if not names:
+        raise FileNotFoundError(f'no evaluation was logged in {", ".join(map(str, work_dirs))}')
+    width = max(map(len, runs))
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(5 * len(names), 4), layout='constrained', squeeze=False
+    )
+    for name, panel in zip(names, axes.flat):
+        iterations = sorted({i for curves in runs.values() for i in curves.get(name, ())})
+        print(f'{name:{width}}', *(f'{i:>7}' for i in iterations))
+        for run, curves in runs.items():
+            curve = curves.get(name, {})
+            values = (f'{curve[i]:.3f}' if i in curve else '' for i in iterations)
+            print(f'{run:{width}}', *(f'{value:>7}' for value in values))
+            panel.plot(list(curve), list(curve.values()), marker='o', label=run)
+        panel.set(title=name, xlabel='iteration', xlim=(0, None), ylim=(0, None))
+        panel.grid(alpha=0.3)
+        panel.legend()
+    path = work_dirs[-1] / 'comparison.png'
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    print(f'metrics over time: {path}')
+
+
+def _own_names(work_dirs):
+    """Leave out of the folders' names what all begin with."""
+    names = [folder.name.split('_') for folder in work_dirs]
+    while min(map(len, names)) > 1 and len({first for first, *_ in names}) == 1:
+        names = [rest for _, *rest in names]
+    return ['_'.join(name) for name in names]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Print the table and write curves.png and, with --show-dir, predictions.png."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('work_dir', type=Path, help='folder of the training')
-    parser.add_argument('--show-dir', type=Path, help='the --show-dir of tools/test.py')
+    parser.add_argument(
+        'work_dirs', type=Path, nargs='+', metavar='WORK_DIR', help='folder of a training'
+    )
+    parser.add_argument('--show-dir', type=Path, help='the --show-dir of tools/test.py, of one run')
     args = parser.parse_args(argv)
+    if len(args.work_dirs) > 1:
+        if args.show_dir:
+            parser.error('--show-dir is of one run')
+        compare(args.work_dirs)
+        return
 
-    loss, curves = read_curves(args.work_dir)
-    metrics = read_test(args.work_dir) or {
+    (work_dir,) = args.work_dirs
+    loss, curves = read_curves(work_dir)
+    metrics = read_test(work_dir) or {
         name: curve[max(curve)] for name, curve in curves.items() if curve
     }
     if metrics:
         print(table(metrics))
-    plot_curves(loss, curves, args.work_dir / 'curves.png')
-    print(f'loss and metrics over time: {args.work_dir / "curves.png"}')
+    plot_curves(loss, curves, work_dir / 'curves.png')
+    print(f'loss and metrics over time: {work_dir / "curves.png"}')
     if args.show_dir:
-        join_pictures(args.show_dir, args.work_dir / 'predictions.png')
-        print(f'predictions beside the truth: {args.work_dir / "predictions.png"}')
+        join_pictures(args.show_dir, work_dir / 'predictions.png')
+        print(f'predictions beside the truth: {work_dir / "predictions.png"}')
 
 
 if __name__ == '__main__':

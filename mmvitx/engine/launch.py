@@ -21,6 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmvitx
+from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
@@ -138,6 +139,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
             config says.
     """
     _check_launcher(cfg)
+    name_unreadable_images()
     preflight.check_data(cfg, loops)
     preflight.add_label_checks(cfg, loops)
     if 'train' in loops:
@@ -154,6 +156,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     preflight.check_weights(weights, runner.model)
     if 'train' in loops:
         preflight.check_pretrained(runner.model)
+        preflight.check_teacher(cfg, runner.model)
         if weights is None and cfg.default_scope != 'mmpretrain':
             preflight.note_random_backbone(runner.model)
     return runner

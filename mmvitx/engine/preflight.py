@@ -54,6 +54,8 @@ def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
             _check_paths(cfg, dataset, where)
         for where, dataset in datasets:
             _check_classes(cfg, dataset, where)
+            if loop != 'train':
+                _check_skips_nothing(dataset, where)
 
         evaluators = cfg.get(f'{loop}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
@@ -62,6 +64,8 @@ def check_data(cfg: Config, loops: tuple[str, ...]) -> None:
                 _check_exists(
                     ann_file, Path.is_file, 'annotation file', f'{loop}_evaluator.ann_file'
                 )
+            if cfg.default_scope == 'mmpretrain':
+                _check_topk(cfg, evaluator, f'{loop}_evaluator')
 
 
 def _datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
@@ -135,6 +139,9 @@ def _check_classes(cfg: Config, dataset: dict, where: str) -> None:
             _check_first_image(dataset, head, path, where)
             if classes:
                 _check_categories(classes, head.categories, path, where)
+
+    if cfg.default_scope == 'mmpretrain':
+        classes = _check_images_of_classes(cfg, dataset_type, dataset, classes, where)
 
     # panoptic data count things and stuff apart; an open vocabulary has no fixed number
     if classes and 'thing_classes' not in metainfo and 'language_model' not in cfg.model:
@@ -245,6 +252,116 @@ def add_label_checks(cfg: Config, loops: tuple[str, ...]) -> None:
             dataset.pipeline = [*dataset.pipeline[: step + 1], check, *dataset.pipeline[step + 1 :]]
 
 
+def _check_images_of_classes(
+    cfg: Config, dataset_type: type, dataset: dict, classes: Any, where: str
+) -> Any:
+    """Check a folder a class, or a list of files with labels, as mmpretrain's CustomDataset has.
+
+    Returns:
+        The classes: those of the config, or else the folders.
+    """
+    from mmpretrain.datasets import CustomDataset, ImageNet
+
+    if not issubclass(dataset_type, CustomDataset) or not dataset.get('with_label', True):
+        return classes
+    root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or ''
+    ann_file = dataset.get('ann_file') or ''
+    split = dataset.get('split') if issubclass(dataset_type, ImageNet) else None
+    if split == 'test':
+        return classes
+    if split:  # they have places of their own
+        prefix = prefix or split
+        listed = os.path.join('meta', f'{split}.txt')
+        ann_file = ann_file or (listed if os.path.isfile(os.path.join(root, listed)) else '')
+    folder = os.path.join(
+        root, (prefix.get('img_path', '') if isinstance(prefix, dict) else prefix)
+    )
+    if not _is_local(folder, dataset):
+        return classes
+    _check_exists(folder, Path.is_dir, 'image folder', f'{where}.data_prefix')
+    if ann_file:
+        _check_labels(os.path.join(root, ann_file), classes, where)
+        return classes
+
+    folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not folders:
+        raise UserError(
+            f'the image folder {folder} holds no folders: expected one a class, as '
+            f'{os.path.join(folder, "cat", "1.jpg")}, or a list of files and labels as '
+            f'{where}.ann_file'
+        )
+    if classes and len(classes) != len(folders):
+        missing = [name for name in classes if name not in folders]
+        known = len(missing) < len(classes)
+        raise UserError(
+            f'the image folder {folder} holds {len(folders)} folders of classes '
+            f'({_shorten(folders)}), but {where} has {len(classes)} classes'
+            + (f', of which are missing: {_shorten(missing)}' if missing and known else '')
+        )
+    empty = [name for name in folders if not any(os.scandir(os.path.join(folder, name)))]
+    if empty:
+        raise UserError(f'there are no images of {_shorten(empty)} in {folder}')
+    _check_same_folders(cfg, folders, folder, where)
+    return classes or folders
+
+
+def _check_same_folders(cfg: Config, folders: list[str], folder: str, where: str) -> None:
+    """Check that the classes found are those of the training: labels are numbered by name."""
+    loader = cfg.get('train_dataloader') or {}
+    for _, other in _datasets(loader.get('dataset'), 'train_dataloader.dataset'):
+        prefix = other.get('data_prefix') or other.get('split') or ''
+        if other.get('ann_file') or not isinstance(prefix, str):
+            continue
+        path = os.path.join(other.get('data_root') or '', prefix)
+        if os.path.isdir(path) and _is_local(path, other):
+            names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+            if names and names != folders:
+                differing = sorted({*names} ^ {*folders})
+                raise UserError(
+                    f'{folder} and {path}, where the training takes its classes from, have not '
+                    f'the same folders of classes: {_shorten(differing)} in one of them only'
+                )
+
+
+def _check_labels(path: str, classes: Any, where: str) -> None:
+    """Check the labels in a list of files against the number of classes."""
+    _check_exists(path, Path.is_file, 'annotation file', f'{where}.ann_file')
+    with open(path) as file:
+        for number, line in enumerate(filter(str.strip, file), 1):
+            name, _, label = line.strip().rpartition(' ')
+            if not name or not label.isdigit():
+                raise UserError(
+                    f'line {number} of {path} is {line.strip()!r}: expected a file and the number '
+                    'of its class, as cat/1.jpg 0'
+                )
+            if classes and int(label) >= len(classes):
+                raise UserError(
+                    f'line {number} of {path} has the class {label}, but {where} has '
+                    f'{len(classes)} classes, counted from 0'
+                )
+
+
+def _check_skips_nothing(dataset: dict, where: str) -> None:
+    """Refuse to leave out images of an evaluation."""
+    for i, step in enumerate(dataset.get('pipeline') or []):
+        if isinstance(step, dict) and step.get('ignore_empty'):
+            raise UserError(
+                f'{where}.pipeline.{i}.ignore_empty skips images that cannot be read, but '
+                'evaluations need all of them: leave it out there'
+            )
+
+
+def _check_topk(cfg: Config, evaluator: dict, where: str) -> None:
+    topk = evaluator.get('topk', 1)
+    largest = max(topk) if isinstance(topk, (list, tuple)) else topk
+    head = (cfg.model.get('head') or {}).get('num_classes')
+    if str(evaluator.get('type', '')).endswith('Accuracy') and head and largest > head:
+        raise UserError(
+            f'{where}.topk is {topk}, but the model has {head} classes: set '
+            f"--cfg-options {where}.topk='(1,)'"
+        )
+
+
 class CocoHead(NamedTuple):
     """What is read of an annotation file without parsing it."""
 
@@ -340,11 +457,15 @@ def _check_categories(classes: Any, categories: list[str], ann_file: str, where:
 
 def _check_num_classes(cfg: Config, classes: Any, where: str) -> None:
     heads = HOSTS[cfg.default_scope].heads
-    wrong = {
+    found = {
         path: number
         for path, number in _find(cfg.model, 'num_classes', 'model')
-        if number != len(classes) and set(heads) & set(path.split('.'))
+        if set(heads) & set(path.split('.')) and 'teacher' not in path.split('.')
     }
+    preprocessor = cfg.get('data_preprocessor') or {}  # mmpretrain's, which mixes labels
+    if preprocessor.get('num_classes') and 'data_preprocessor' not in cfg.model:
+        found['data_preprocessor.num_classes'] = preprocessor['num_classes']
+    wrong = {path: number for path, number in found.items() if number != len(classes)}
     if wrong:
         settings = ', '.join(f'{path} is {number}' for path, number in wrong.items())
         raise UserError(
@@ -399,6 +520,26 @@ def check_pretrained(model: torch.nn.Module) -> None:
                 weights = _keep_shapes(path, read_checkpoint(path)[0], init.get('prefix'))
                 where = '.'.join(filter(None, ('model', name, 'init_cfg')))
                 fit(weights.state_dict, module, f'{weights.source} ({where})')
+
+
+def check_teacher(cfg: Config, model: torch.nn.Module) -> None:
+    """Load the teacher of a distillation, and compare its classes with those of the data.
+
+    Raises:
+        UserError: If it cannot be had, or has other classes.
+    """
+    model = unwrap(model)
+    if not hasattr(model, 'load_teacher'):
+        return
+    theirs = getattr(model.load_teacher(), 'classes', None)
+    for where, dataset in _datasets(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
+        kind = getattr(_find_class(cfg, dataset), 'METAINFO', {})
+        ours = {**kind, **(dataset.get('metainfo') or {})}.get('classes')
+        if theirs and ours and not isinstance(ours, str) and list(ours) != list(theirs):
+            raise UserError(
+                f'the teacher knows the classes {_shorten(theirs)}, but {where} has '
+                f'{_shorten(ours)}: distillation needs a teacher of the same classes'
+            )
 
 
 def note_random_backbone(model: torch.nn.Module) -> None:

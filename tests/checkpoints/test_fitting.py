@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from mmvitx.checkpoints import CheckpointError
 from mmvitx.checkpoints.fitting import fit, load_state_dict
+from mmvitx.models.layers import resize_position_embedding
 from mmvitx.registry import MODELS
 
 ARCH = dict(embed_dims=(8,) * 4, serial_depths=(1,) * 4, parallel_depth=0, mlp_ratios=(1,) * 4)
@@ -209,3 +211,35 @@ def test_a_part_may_adapt_its_weights():
 def test_the_schemes_of_mmengine_are_still_there():
     for scheme in ('torchvision://', 'open-mmlab://', 'modelzoo://', 'mmvitx://', ''):
         assert scheme in CheckpointLoader._schemes
+
+
+def test_a_classifier_of_mmengine_starts_a_detector(tmp_path, tool, write_config):
+    """By one option, with position embeddings of another resolution and the head dropped."""
+    settings = dict(type='mmvitx.CaiT', arch=dict(embed_dim=16, depth=4, num_heads=2))
+    classifier = MODELS.build(dict(settings, img_size=64, out_type='cls_token'))
+    weights = {f'backbone.{name}': value for name, value in classifier.state_dict().items()}
+    weights.update({'head.fc.weight': torch.zeros(3, 16), 'head.fc.bias': torch.zeros(3)})
+    torch.save(dict(meta=dict(epoch=1), state_dict=weights), tmp_path / 'classifier.pth')
+    detector = dict(_delete_=True, **settings, img_size=96)
+    config = write_config(
+        tmp_path, extra=f"model['backbone'] = {detector}\nmodel['neck']['in_channels'] = [16] * 4\n"
+    )
+    work = tmp_path / 'work'
+    runner = tool('train').main(
+        [config, '--work-dir', str(work), '--cfg-options']
+        + [f'model.backbone.init_cfg.checkpoint={tmp_path / "classifier.pth"}']
+        + ['optim_wrapper.optimizer.lr=0.0', 'optim_wrapper.optimizer.weight_decay=0.0']
+    )
+    theirs, ours = classifier.state_dict(), runner.model.backbone.state_dict()
+    assert theirs['pos_embed'].shape == (1, 16, 16)
+    resized = resize_position_embedding(theirs.pop('pos_embed'), (6, 6))
+    torch.testing.assert_close(ours['pos_embed'], resized)
+    taken = {name for name in theirs if name in ours}
+    assert {'patch_embed.proj.weight', 'blocks.3.mlp.fc2.bias'} <= taken
+    assert all(torch.equal(ours[name], theirs[name]) for name in taken)
+    (log,) = work.glob('*/*.log')
+    report = re.search(
+        r'CaiT takes (\d+) of (\d+) tensors; drops (.*); lacks (.*)', log.read_text()
+    )
+    assert int(report[1]) == len(taken) + 1 and 'head (2 not of the backbone)' in report[3]
+    assert 'pyramid' in report[4] and 'tap_norms' in report[4]

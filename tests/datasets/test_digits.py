@@ -81,9 +81,9 @@ def test_masks_are_the_visible_pixels():
 
 def test_later_digits_cover_earlier_ones(monkeypatch):
     monkeypatch.setattr(digits, '_free_square', lambda *_: (0, 0, 40))
-    monkeypatch.setattr(digits, 'DIGIT', (40, 40))
+    drawing = digits.MANY._replace(side=(40, 40))
     ink = np.ones((1, 8, 8), np.float32)
-    canvas = digits.draw_canvas(np.random.default_rng(0), ink, np.array([3]))
+    canvas = digits.draw_canvas(np.random.default_rng(0), ink, np.array([3]), drawing)
     assert [m.sum() for m in canvas.masks[:-1]] == [0] * (len(canvas.masks) - 1)
     assert canvas.masks[-1].sum() == 40 * 40
 
@@ -108,10 +108,10 @@ def test_interruption_leaves_nothing_or_what_was_there(tmp_path, monkeypatch):
     before = files(root)
     real = digits.draw_split
 
-    def interrupted(split, count, seed):
+    def interrupted(split, *settings):
         if split == 'val':
             raise KeyboardInterrupt
-        return real(split, count, seed)
+        return real(split, *settings)
 
     monkeypatch.setattr(digits, 'draw_split', interrupted)
     for name in ('data', 'new'):

@@ -77,3 +77,25 @@ def test_says_what_is_missing(report, tmp_path):
     log(tmp_path, '20260101_000000', [train(10, 3.0)])
     with pytest.raises(FileNotFoundError, match='--show-dir'):
         report.main([str(tmp_path), '--show-dir', str(tmp_path / 'none')])
+
+
+def test_runs_are_compared(report, tmp_path, capsys):
+    for name, values in dict(scratch=(0.1, 0.2), pretrained=(0.3,)).items():
+        records = []
+        for i, value in enumerate(values, 1):
+            records += [train(10 * i, 3.0), {'coco/bbox_mAP': value, 'coco/x': 0.0, 'step': i}]
+        log(tmp_path / f'rcnn_{name}', '20260101_000000', records)
+    report.main([str(tmp_path / 'rcnn_scratch'), str(tmp_path / 'rcnn_pretrained')])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ['coco/bbox_mAP', '10', '20']
+    assert lines[1] == ['scratch', '0.100', '0.200'] and lines[2] == ['pretrained', '0.300']
+    assert cv2.imread(str(tmp_path / 'rcnn_pretrained/comparison.png')) is not None
+    log(tmp_path / 'none', '20260101_000000', [train(10, 3.0)])
+    with pytest.raises(FileNotFoundError, match='no evaluation'):
+        report.main([str(tmp_path / 'none'), str(tmp_path / 'none')])
+
+
+def test_evaluations_between_two_logged_losses(report, tmp_path):
+    records = [train(20, 3.0), train(40, 2.0), {'mIoU': 0.5, 'step': 50}, train(60, 1.0)]
+    log(tmp_path, '20260101_000000', records)
+    assert report.read_curves(tmp_path)[1] == {'mIoU': {50: 0.5}}

@@ -1,0 +1,10 @@
+# ImageNet-1k at 224 pixels: top-1 77.5 by the authors (README of mlpc-ucsd/CoaT), not distilled.
+_base_ = [
+    '../_base_/models/classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/coat_300e.py',
+    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(backbone=dict(type='mmvitx.CoaT', arch='lite_tiny'), head=dict(in_channels=320))
+train_dataloader = dict(batch_size=256)
