@@ -1,4 +1,4 @@
-"""Every config of a detector loads, builds, trains one step and predicts."""
+"""Every config of a detector or segmentor loads, builds, trains one step and predicts."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-FILES = sorted(p for p in CONFIGS.rglob('*mask_rcnn_*.py') if '_base_' not in p.parts)
+KINDS = ('mask_rcnn_', 'cascade_mask_rcnn_', 'upernet_', 'semantic_fpn_')  # no classifiers
+FILES = sorted(
+    p for p in CONFIGS.rglob('*.py') if p.name.startswith(KINDS) and '_base_' not in p.parts
+)
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
