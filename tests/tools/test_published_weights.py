@@ -105,7 +105,8 @@ def test_a_wrong_init_cfg_is_a_sentence(write_config, tool, tmp_path):
     config = write_config(tmp_path, extra=COAT)
     for option in ('=mmvitx://coat_lite_tiny', '.chekpoint=coat.pth'):
         with pytest.raises(UserError, match=r'init_cfg must be a dict as dict\(checkpoint='):
-            tool('train').main([config, '--cfg-options', f'model.backbone.init_cfg{option}'])
+            option = f'model.backbone.init_cfg{option}'
+            tool('train').main([config, '--work-dir', str(tmp_path), '--cfg-options', option])
 
 
 @pytest.mark.parametrize(
