@@ -37,7 +37,10 @@ def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, f
     for log in logs:
         iteration = 0
         for line in log.read_text().splitlines():
-            record = json.loads(line)
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:  # a run was killed while it wrote the line
+                continue
             if 'loss' in record:
                 # where a run was resumed, the later one counts from there on
                 if not iteration:
@@ -167,7 +170,10 @@ def _own_names(work_dirs):
     names = [folder.name.split('_') for folder in work_dirs]
     while min(map(len, names)) > 1 and len({first for first, *_ in names}) == 1:
         names = [rest for _, *rest in names]
-    return ['_'.join(name) for name in names]
+    names = ['_'.join(name) for name in names]
+    if len(set(names)) == len(names) and all(names):
+        return names
+    return [str(folder.resolve()) for folder in work_dirs]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -112,6 +112,8 @@ def convert(ann_file: str | Path, out: str | Path, jobs: int | None = None) -> t
         UserError: The annotations are not of COCO's format or do not fit the images, the folder
             holds something else, or a map cannot be written.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f'the number of processes (--jobs) must be at least 1, not {jobs}')
     tasks, classes, digest = _read(Path(ann_file))
     out = Path(out)
     tasks = [task._replace(path=out / task.path) for task in tasks]

@@ -169,7 +169,12 @@ def _check_segmentation(cfg: Config, dataset: dict, dataset_type: type, where: s
     if not issubclass(dataset_type, BaseSegDataset):
         return
     metainfo = _get_metainfo(dataset_type, dataset)
-    if metainfo.get('classes') and not metainfo.get('palette'):
+    if not metainfo.get('classes'):
+        raise UserError(
+            f'the config {cfg.filename} names no classes of {where}: give its metainfo classes and '
+            'a palette with a colour [R, G, B] for each'
+        )
+    if not metainfo.get('palette'):
         raise UserError(
             f'the config {cfg.filename} names the classes of {where} but no palette: give its '
             'metainfo a palette with a colour [R, G, B] for each class'
@@ -252,6 +257,9 @@ def add_label_checks(cfg: Config, loops: tuple[str, ...]) -> None:
             dataset.pipeline = [*dataset.pipeline[: step + 1], check, *dataset.pipeline[step + 1 :]]
 
 
+IMAGES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mmpretrain's extensions
+
+
 def _check_images_of_classes(
     cfg: Config, dataset_type: type, dataset: dict, classes: Any, where: str
 ) -> Any:
@@ -280,7 +288,8 @@ def _check_images_of_classes(
         return classes
     _check_exists(folder, Path.is_dir, 'image folder', f'{where}.data_prefix')
     if ann_file:
-        _check_labels(os.path.join(root, ann_file), classes, where)
+        number = len(classes) if classes else (cfg.model.get('head') or {}).get('num_classes')
+        _check_labels(os.path.join(root, ann_file), number, where)
         return classes
 
     folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
@@ -298,7 +307,18 @@ def _check_images_of_classes(
             f'({_shorten(folders)}), but {where} has {len(classes)} classes'
             + (f', of which are missing: {_shorten(missing)}' if missing and known else '')
         )
-    empty = [name for name in folders if not any(os.scandir(os.path.join(folder, name)))]
+    shared = {*folders} & {*(classes or ())}
+    if shared and list(classes) != folders:
+        raise UserError(
+            f'{where} names the classes {_shorten(classes)}, but labels are numbered by the '
+            f'folders in {folder}, in alphabetical order: {_shorten(folders)}; name them so'
+        )
+    extensions = dataset.get('extensions') or IMAGES
+    empty = [
+        name
+        for name in folders
+        if not any(p.suffix.lower() in extensions for p in Path(folder, name).rglob('*.*'))
+    ]
     if empty:
         raise UserError(f'there are no images of {_shorten(empty)} in {folder}')
     _check_same_folders(cfg, folders, folder, where)
@@ -323,9 +343,10 @@ def _check_same_folders(cfg: Config, folders: list[str], folder: str, where: str
                 )
 
 
-def _check_labels(path: str, classes: Any, where: str) -> None:
+def _check_labels(path: str, num_classes: int | None, where: str) -> None:
     """Check the labels in a list of files against the number of classes."""
     _check_exists(path, Path.is_file, 'annotation file', f'{where}.ann_file')
+    number = 0
     with open(path) as file:
         for number, line in enumerate(filter(str.strip, file), 1):
             name, _, label = line.strip().rpartition(' ')
@@ -334,11 +355,13 @@ def _check_labels(path: str, classes: Any, where: str) -> None:
                     f'line {number} of {path} is {line.strip()!r}: expected a file and the number '
                     'of its class, as cat/1.jpg 0'
                 )
-            if classes and int(label) >= len(classes):
+            if num_classes and int(label) >= num_classes:
                 raise UserError(
                     f'line {number} of {path} has the class {label}, but {where} has '
-                    f'{len(classes)} classes, counted from 0'
+                    f'{num_classes} classes, counted from 0'
                 )
+    if not number:
+        raise UserError(f'the annotation file {path} is empty: expected lines as cat/1.jpg 0')
 
 
 def _check_skips_nothing(dataset: dict, where: str) -> None:

@@ -195,3 +195,9 @@ def test_the_tool(tool, tmp_path, monkeypatch, capsys):
         tool.main(arguments)
     assert exit.value.code == 130
     assert 'the same command goes on' in capsys.readouterr().err
+
+
+def test_a_number_of_processes_below_one(tmp_path):
+    with pytest.raises(UserError, match='at least 1, not -2'):
+        convert(annotate(tmp_path), tmp_path / 'out', -2)
+    assert not (tmp_path / 'out').exists()

@@ -90,6 +90,29 @@ def test_a_folder_of_imagenet_is_missing(tmp_path):
         check(cfg)
 
 
+def test_classes_in_another_order_than_the_folders(data):
+    for classes in (('dog', 'cat', 'bird'), ('bird', 'cat', 'cow')):
+        with pytest.raises(UserError, match='numbered by the folders .* bird, cat, dog; name them'):
+            check(config(data, metainfo=dict(classes=classes)))
+    check(config(data, metainfo=dict(classes=('Vogel', 'Katze', 'Hund'))))  # names for them
+
+
+def test_a_folder_without_images(data):
+    for path in (data / 'val/cat').iterdir():
+        path.rename(path.with_suffix('.txt'))
+    with pytest.raises(UserError, match='no images of cat in .*val'):
+        check(config(data))
+
+
+def test_a_list_without_names_of_classes(data):
+    (data / 'list.txt').write_text('bird/0.png 0\ncat/0.png 7\n')
+    with pytest.raises(UserError, match='line 2 of .*list.txt has the class 7, but .* 3 classes'):
+        check(config(data, ann_file='list.txt'))
+    (data / 'list.txt').write_text('')
+    with pytest.raises(UserError, match=r'list.txt is empty: expected lines as cat/1.jpg 0'):
+        check(config(data, ann_file='list.txt'))
+
+
 def test_labels_in_a_list(data):
     classes = dict(ann_file='list.txt', metainfo=dict(classes=('bird', 'cat', 'dog')))
     for line, message in (

@@ -99,3 +99,15 @@ def test_evaluations_between_two_logged_losses(report, tmp_path):
     records = [train(20, 3.0), train(40, 2.0), {'mIoU': 0.5, 'step': 50}, train(60, 1.0)]
     log(tmp_path, '20260101_000000', records)
     assert report.read_curves(tmp_path)[1] == {'mIoU': {50: 0.5}}
+
+
+def test_runs_of_one_name_and_a_line_cut_off(tool, tmp_path, capsys):
+    report = tool('report')
+    for i, run in enumerate(('x/run', 'y/run')):
+        folder = tmp_path / run / '20261121_000000/vis_data'
+        folder.mkdir(parents=True)
+        lines = ['{"loss": 1.0, "step": 1}', f'{{"coco/bbox_mAP": 0.{i + 1}, "step": 1}}', '{"lo']
+        (folder / 'scalars.json').write_text('\n'.join(lines))
+    report.compare([tmp_path / 'x/run', tmp_path / 'y/run'])
+    out = capsys.readouterr().out
+    assert 'x/run   0.100' in out and 'y/run   0.200' in out
