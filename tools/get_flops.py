@@ -26,21 +26,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from mmvitx.checkpoints.published import PUBLISHED
 from mmvitx.engine import launch
 from mmvitx.errors import UserError
 from mmvitx.models import backbones
-from mmvitx.models.backbones.base import VisionBackbone
+from mmvitx.models.flops import multiply_adds
 from mmvitx.models.layers import ClassAttention, WindowedDepthwiseConv
+from mmvitx.models.names import find_model
 
 NUM_CLASSES = 1000
-FAMILIES = {
-    f'{f.__name__.lower()}_': f for f in (backbones.CoaT, backbones.CrossViT, backbones.CaiT)
-}
-SIZES = {'coat_': 224, 'crossvit_': 240, 'cait_': 224}  # of the papers' tables
 
 # The papers' tables at these sizes: (parameters in millions, GMACs). Sources: arXiv 2104.06399 and
 # mlpc-ucsd/CoaT, arXiv 2103.14899, arXiv 2103.17239.
@@ -109,42 +103,6 @@ def count(name: str, size: Sequence[int] | None = None, dense: bool = False) -> 
                 paper = multiply_adds(lambda: raw(image)) + head.weight.numel()
     params = sum(p.numel() for part in (model, head) for p in part.parameters())
     return Counts(params, paper, run)
-
-
-def find_model(name: str) -> tuple[type[VisionBackbone], str, int]:
-    """Find family, architecture and the size of the images.
-
-    Raises:
-        UserError: There is no model of that name.
-    """
-    published = PUBLISHED.get(name)
-    full = published.arch if published and published.size else name
-    for prefix, family in FAMILIES.items():
-        arch = full.removeprefix(prefix)
-        if full.startswith(prefix) and arch in family.archs:
-            return family, arch, published.size if published else SIZES[prefix]
-    known = [prefix + arch for prefix, family in FAMILIES.items() for arch in family.archs]
-    raise UserError(f'no model is called {name!r}: expected one of {", ".join(known)}')
-
-
-def multiply_adds(run) -> int:
-    """Count the multiply-adds of a call, attention included."""
-    # only the MATH backend shows its products to the counter
-    with (
-        FlopCounterMode(display=False, custom_mapping=OURS) as counter,
-        sdpa_kernel(SDPBackend.MATH),
-    ):
-        run()
-    return counter.get_total_flops() // 2
-
-
-def _talking_heads(qkv_shape, *_, out_shape=None, **__) -> int:
-    """Count talking-heads attention: scores, values, and two mixes of the heads."""
-    batch, length, _, heads, dim = qkv_shape
-    return 2 * batch * length**2 * (2 * heads * dim + 2 * heads**2)
-
-
-OURS = {torch.ops.mmvitx.talking_heads_attention: _talking_heads}
 
 
 @contextmanager
