@@ -3,7 +3,7 @@
 python tools/benchmark.py --arch coat_small --size 512 --mode train --peer timm --json out.json
 python tools/benchmark.py --suite     the project's table against timm, into docs/benchmarks
 python tools/benchmark.py --sweep     time and memory over the number of pixels, 224 to 1344
-python tools/benchmark.py --table     only table and plot, of the records that lie in docs/benchmarks
+python tools/benchmark.py --table     only table and plot, of the records in docs/benchmarks
 
 docs/benchmarks.md says what is measured and how to read it.
 """
@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +30,18 @@ from tqdm import tqdm  # comes with huggingface_hub, which requirements/runtime.
 from mmvitx.checkpoints import CheckpointError, fitting
 from mmvitx.checkpoints.official import convert_official
 from mmvitx.engine import launch, measure
+from mmvitx.engine.benchmarks import (
+    SUITES,
+    Form,
+    Row,
+    Work,
+    import_pyplot,
+    list_figures,
+    load,
+    save,
+    write_plot,
+    write_table,
+)
 from mmvitx.errors import UserError
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
@@ -45,91 +54,6 @@ MIN_SECONDS = 0.1  # a measurement shorter than that is of several calls
 MIN_PAIRS = 9
 SWEEP = (224, 320, 448, 576, 768, 1024, 1344)
 OUT_DIR = Path(__file__).parents[1] / 'docs/benchmarks'
-
-
-class Work(NamedTuple):
-    """What is measured.
-
-    Attributes:
-        arch: Family and architecture, as ``coat_small``.
-        size: Height and width of the images.
-        batch: Number of images.
-        mode: ``infer``, or ``train`` for forward, loss and backward.
-        dtype: ``float32``, or the type of autocast.
-        device: ``cpu`` or ``cuda``.
-        dense: Whether maps are put out, not classes.
-    """
-
-    arch: str
-    size: tuple[int, int]
-    batch: int = 1
-    mode: str = 'infer'
-    dtype: str = 'float32'
-    device: str = 'cpu'
-    dense: bool = False
-
-
-class Row(NamedTuple):
-    """A work, what it is compared with, and the targets of the ratios.
-
-    Attributes:
-        work: The work.
-        peer: ``timm``, the side of smaller images for the same model, or None.
-        time: Target of the ratio of times.
-        memory: Target of the ratio of memory.
-    """
-
-    work: Work
-    peer: str | int | None = None
-    time: float | None = None
-    memory: float | None = None
-
-
-class Form(NamedTuple):
-    """How models are run: a column of the table."""
-
-    dtype: str = 'float32'
-    compiled: bool = False
-    peer_compiled: bool = False
-
-    def __str__(self) -> str:
-        forms = ['compiled' if compiled else 'eager' for compiled in self[1:]]
-        return f'{self.dtype} ' + (forms[0] if len({*forms}) == 1 else ' over '.join(forms))
-
-
-def _row(arch, batch, size, mode, time=None, memory=None, dense=False, peer='timm'):
-    size = (size, size) if isinstance(size, int) else size
-    return Row(Work(arch, size, batch, mode, dense=dense), peer, time, memory)
-
-
-SUITES = {
-    'cpu': (
-        _row('coat_small', 1, 512, 'infer', 0.80, 0.7),
-        _row('coat_small', 1, 512, 'train', 0.80, 0.7),
-        _row('coat_lite_small', 8, 224, 'train', 0.85, 0.7),
-        _row('cait_s24', 1, 384, 'infer', 0.60, 0.5),
-        _row('cait_s24', 1, 384, 'train', 0.60, 0.4),
-        _row('cait_s24', 1, 576, 'train', 0.50, 0.25, dense=True),
-        _row('crossvit_18', 8, 240, 'train', 0.95, 0.9),
-        # the last of a sweep each, which runs with the allocator's thresholds
-        _row('coat_lite_small', 1, 1344, 'infer', 1.15, 1.1, peer=224),
-        _row('coat_lite_small', 1, 1344, 'train', 1.15, 1.1, peer=224),
-    ),
-    'cuda': (
-        _row('coat_small', 64, 224, 'infer'),
-        _row('coat_small', 64, 224, 'train', 0.5),
-        _row('coat_lite_small', 64, 224, 'train'),
-        _row('cait_s24', 64, 224, 'train'),
-        _row('crossvit_18', 64, 240, 'train'),
-        _row('coat_small', 2, (800, 1344), 'infer', None, 0.6, dense=True),
-        _row('coat_small', 2, (800, 1344), 'train', None, 0.6, dense=True),
-    ),
-}
-# The columns that a table has even where nothing is measured; the first has the targets.
-FORMS = {
-    'cpu': (Form(), Form(compiled=True, peer_compiled=True), Form('bfloat16')),
-    'cuda': (Form('bfloat16'), Form('bfloat16', True), Form('bfloat16', True, True)),
-}
 
 
 # The models. -------------------------------------------------------------------------------------
@@ -435,13 +359,11 @@ def prepare(row: Row, form: Form) -> tuple[list[Subject], dict]:
         model = _build_once(work.arch, out_type, img_size)
         subjects = [Subject(model, work._replace(size=size), form.compiled) for size in sides]
     return subjects, dict(
+        row.describe(),
         output=out_type,
         compiled=form.compiled,
-        peer=f'itself at {row.peer}' if isinstance(row.peer, int) else row.peer,
         peer_compiled=form.peer_compiled if row.peer else None,
         difference=difference,
-        time_target=row.time,
-        memory_target=row.memory,
     )
 
 
@@ -476,8 +398,6 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
             progress.update()
     rate = max(rate, measure.matmul_rate(work.device, DTYPES[work.dtype]))
 
-    height, width = work.size
-    record = dict(work._asdict(), size=height if height == width else [height, width], **record)
     record.update(pairs=pairs, time_ratio=None, time_ratio_quartiles=None, memory_ratio=None)
     for prefix, subject, seconds in zip(('', 'peer_'), subjects, zip(*turns)):
         low, median, high = measure.quartiles(seconds)
@@ -503,268 +423,12 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
     return dict(record, matmul_gmacs_per_s=rate / 1e9, environment=environment)
 
 
-# What is written. --------------------------------------------------------------------------------
-
-
-def name_work(record: dict) -> str:
-    """Name the work of a record, as ``coat_small 1x512x512 train``."""
-    size = record['size']
-    height, width = (size, size) if isinstance(size, int) else size
-    dense = ' dense' if record['dense'] else ''
-    over = f', {record["peer"]}' if record['peer'] not in (None, 'timm') else ''
-    return f'{record["arch"]}{dense} {record["batch"]}x{height}x{width} {record["mode"]}{over}'
-
-
-def name_row(row: Row) -> str:
-    """Name the work of a row as :func:`name_work` does."""
-    peer = f'itself at {row.peer}' if isinstance(row.peer, int) else row.peer
-    return name_work(dict(row.work._asdict(), peer=peer))
-
-
-def is_met(record: dict) -> bool | None:
-    """Whether the medians lie under target plus interquartile range; None without a target."""
-    time_target, memory_target = record['time_target'], record['memory_target']
-    if time_target is None and memory_target is None:
-        return None
-    low, high = record['time_ratio_quartiles']
-    return (time_target is None or record['time_ratio'] <= time_target + high - low) and (
-        memory_target is None or record['memory_ratio'] <= memory_target
-    )
-
-
-def save(records: Sequence[dict], path: Path, merge: bool) -> None:
-    """Write records as JSON.
-
-    Args:
-        records: The records.
-        path: The file.
-        merge: Whether records of other works that lie there are kept.
-
-    Raises:
-        UserError: The file cannot be read or written.
-    """
-    if merge and path.exists():
-        names = {name_work(record) for record in records}
-        records = [r for r in load(path) if name_work(r) not in names] + list(records)
-    unfinished = path.with_name(path.name + '.part')
-    try:
-        unfinished.write_text(json.dumps(records, indent=1) + '\n')
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f'{path} cannot be written ({error.strerror})') from error
-
-
-def load(path: Path) -> list[dict]:
-    """Read what :func:`save` wrote.
-
-    Raises:
-        UserError: These are no records.
-    """
-    try:
-        records = json.loads(path.read_text())
-        for record in records:
-            name_work(record), Form(*map(record.get, Form._fields)), record['time_target']
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f'{path} does not hold records of tools/benchmark.py ({_first_line(error)}): '
-            'mend or remove it'
-        ) from error
-    return records
-
-
-def load_columns(folder: Path, device: str) -> dict[Form, dict[str, dict]]:
-    """Read all records of a device that lie in a folder, by form and work.
-
-    A growth counts only if it was measured with the allocator's thresholds set.
-    """
-    columns = {form: {} for form in FORMS[device]}
-    for path in sorted(folder.glob('*.json')):
-        for record in load(path):
-            allocator = record['environment']['allocator'].items()
-            grown = str(record['peer']).startswith('itself')
-            if record['device'] != device or (
-                grown and not measure.THRESHOLDS.items() <= allocator
-            ):
-                continue
-            form = Form(record['dtype'], record['compiled'], bool(record['peer_compiled']))
-            columns.setdefault(form, {})[name_work(record)] = record
-    return columns
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def list_figures(records: Sequence[dict]) -> str:
-    """Write a table of the absolute figures; where two stand in a cell, ours comes first."""
-    head = ['work', 'over', 'time, s', 'ratio', 'memory, MiB', 'ratio', 'images/s']
-    head += ['share of the matrix-product rate', 'met']
-
-    def both(record, name, form):
-        figures = [record.get(prefix + name) for prefix in ('', 'peer_')]
-        return ' / '.join(form.format(figure) for figure in figures if figure is not None)
-
-    rows = []
-    for r in records:
-        r = {**r, **{f'{p}mib': r[f'{p}memory_bytes'] / 2**20 for p in _prefixes(r)}}
-        time, memory = _ratios(r)
-        rows.append(
-            [
-                name_work(r),
-                r['peer'] or '',
-                both(r, 'time_s', '{:.4f}'),
-                time,
-                both(r, 'mib', '{:.1f}'),
-                memory,
-                both(r, 'images_per_s', '{:.1f}'),
-                both(r, 'share_of_matmul_rate', '{:.0%}'),
-                {None: '', True: 'yes', False: 'no'}[is_met(r)],
-            ]
-        )
-    return markdown(head, rows)
-
-
-def _prefixes(record):
-    return ('', 'peer_') if record['peer'] else ('',)
-
-
-def _ratios(record):
-    """Write the ratios, that of times with its quartiles."""
-    if not record or record['time_ratio'] is None:
-        return '', ''
-    low, high = record['time_ratio_quartiles']
-    return f'{record["time_ratio"]:.3f} ({low:.3f} to {high:.3f})', f'{record["memory_ratio"]:.3f}'
-
-
-def write_table(folder: Path) -> None:
-    """Write ``table.md`` of all records that lie in a folder: a row a work, a column a form."""
-    text = ['# Time and memory, ours over the peer', '', __doc__.split('\n')[0], '']
-    text += ['Written by `tools/benchmark.py` from the records beside it; lower is better.', '']
-    figures = []
-    for device, suite in SUITES.items():
-        columns = load_columns(folder, device)
-        head = ['work']
-        for i, form in enumerate(columns):
-            head += [f'{form}: time', *['target'] * (not i), 'memory', *['target', 'met'] * (not i)]
-        rows = []
-        for row in suite:
-            cells = [name_row(row)]
-            for i, records in enumerate(columns.values()):
-                record = records.get(name_row(row))
-                time, memory = _ratios(record)
-                if i:
-                    cells += [time, memory]
-                else:
-                    met = is_met({**record, **_targets(row)}) if record else None
-                    cells += [time, str(row.time or ''), memory, str(row.memory or '')]
-                    cells += [{None: '', True: 'yes', False: 'no'}[met]]
-            rows.append(cells)
-        text += [f'## {"CPU" if device == "cpu" else "GPU"}', '']
-        if not any(columns.values()):
-            text += ['Nothing was measured.', '']
-        text += [markdown(head, rows), '']
-        for form, records in columns.items():
-            if records:
-                figures += [f'### {device}, {form}', '', list_figures([*records.values()]), '']
-                figures += sorted({_describe(record) for record in records.values()}) + ['']
-    if (folder / 'plot.png').exists():
-        text += ['![Ratios, and growth with the pixels](plot.png)', '']
-    text += ['## The figures behind it', '', *figures]
-    (folder / 'table.md').write_text('\n'.join(text).rstrip() + '\n')
-
-
-def _targets(row):
-    return dict(time_target=row.time, memory_target=row.memory)
-
-
-def _describe(record):
-    e = record['environment']
-    versions = ', '.join(f'{name} {version}' for name, version in e['versions'].items())
-    settings = ' '.join(f'{name}={value}' for name, value in e['allocator'].items())
-    return (
-        f'- {e["machine"]}; threads: {e["threads"]}; {versions}; {e["malloc"]} {settings}'.strip()
-    )
-
-
-def import_pyplot():
-    """Import matplotlib.
-
-    Raises:
-        UserError: It is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError('the plot needs matplotlib: pip install matplotlib') from None
-    matplotlib.use('Agg')  # files only, so that it runs where there is no display
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def write_plot(folder: Path) -> None:
-    """Draw ``plot.png`` of all records that lie in a folder.
-
-    Above the ratios of the suites' works to timm, a bar a form, with the targets; below time and
-    memory of the sweeps.
-    """
-    plt = import_pyplot()
-    bars = {}  # work -> its row, and records by form
-    for device, suite in SUITES.items():
-        columns = load_columns(folder, device)
-        for row in suite:
-            found = {form: records.get(name_row(row)) for form, records in columns.items()}
-            if any(found.values()):
-                bars[f'{device}: {name_row(row)}'] = row, {f: r for f, r in found.items() if r}
-    forms = [*dict.fromkeys(form for _, records in bars.values() for form in records)]
-    sweeps = {}  # name -> records
-    for path in sorted(folder.glob('sweep_*.json')):
-        for record in load(path):
-            if record['peer']:
-                sweeps.setdefault(path.stem.removeprefix('sweep_'), []).append(record)
-
-    figure, panels = plt.subplots(2, 2, figsize=(13, 6 + 0.5 * len(bars)), layout='constrained')
-    for panel, name in zip(panels[0], ('time', 'memory')):
-        for i, (row, records) in enumerate(bars.values()):
-            for form, record in records.items():
-                place = forms.index(form)
-                at = i + (place - (len(forms) - 1) / 2) * 0.8 / len(forms)
-                panel.barh(at, record[f'{name}_ratio'], 0.7 / len(forms), color=f'C{place}')
-                if name == 'time':
-                    panel.hlines(at, *record['time_ratio_quartiles'], color='black')
-            if (target := getattr(row, name)) is not None:
-                panel.vlines(target, i - 0.45, i + 0.45, color='red')
-        for place, form in enumerate(forms):
-            panel.barh([], [], color=f'C{place}', label=str(form))
-        panel.axvline(1, color='gray', linestyle=':')
-        panel.set_title(f'{name}, ours over the peer (red: target of the first form)')
-        panel.set_yticks(range(len(bars)), bars if name == 'time' else [''] * len(bars))
-        panel.invert_yaxis()
-    if forms:
-        panels[0][1].legend()
-    units = {'time_s': ('time, s', 1), 'memory_bytes': ('peak memory, MiB', 2**20)}
-    for panel, (key, (name, unit)) in zip(panels[1], units.items()):
-        for i, (label, records) in enumerate(sweeps.items()):
-            records = sorted(records, key=lambda record: record['size'])
-            pixels = [record['batch'] * record['size'] ** 2 / 1e6 for record in records]
-            values = [record[key] / unit for record in records]
-            panel.loglog(pixels, values, marker='o', color=f'C{i}', label=label)
-            line = [values[0] * p / pixels[0] for p in pixels]
-            panel.loglog(pixels, line, linestyle=':', color=f'C{i}')
-        panel.set(title=f'{name} (dotted: proportional to pixels)', xlabel='megapixels')
-        panel.grid(alpha=0.3)
-        if sweeps:
-            panel.legend()
-    figure.savefig(folder / 'plot.png', dpi=120)
-    plt.close(figure)
-
-
 # The commands. -----------------------------------------------------------------------------------
 
 
-def run_rows(rows: Sequence[Row], form: Form, pairs: int, files: Sequence[tuple[Path, bool]]):
+def run_rows(
+    rows: Sequence[Row], form: Form, pairs: int, files: Sequence[tuple[Path, bool]]
+) -> tuple[list[dict], list[str]]:
     """Measure rows and write what is measured after each, so that nothing is lost by a later one.
 
     Args:
@@ -778,10 +442,10 @@ def run_rows(rows: Sequence[Row], form: Form, pairs: int, files: Sequence[tuple[
     """
     records, failed = [], []
     for i, row in enumerate(rows, 1):
-        name = name_row(row)
+        name = row.name
         with tqdm(total=pairs, unit='pair', desc=f'{i}/{len(rows)} {name}, {form}') as progress:
             try:
-                if row.peer == 'timm' and form.compiled:
+                if row.peer == 'timm' and True in form:
                     torch.compiler.reset()  # what was compiled for another row
                 records.append(measure_row(row, form, pairs, progress))
             except Exception as error:
@@ -795,7 +459,9 @@ def run_rows(rows: Sequence[Row], form: Form, pairs: int, files: Sequence[tuple[
     return records, failed
 
 
-def run_suite(args: argparse.Namespace, form: Form, files: Sequence[tuple[Path, bool]]):
+def run_suite(
+    args: argparse.Namespace, form: Form, files: Sequence[tuple[Path, bool]]
+) -> tuple[list[dict], list[str]]:
     """Measure the rows of the table; returns as :func:`run_rows`."""
     rows = [
         row._replace(work=row.work._replace(dtype=form.dtype, device=args.device))
@@ -818,9 +484,10 @@ def run_suite(args: argparse.Namespace, form: Form, files: Sequence[tuple[Path, 
                 [sys.executable, __file__, *words], env={**os.environ, **measure.THRESHOLDS}
             )
             if done.returncode:
-                failed.append(name_row(row))
+                failed.append(row.name)
             else:
-                records += load(args.out_dir / _file_name(row.work, form, sweep=True))
+                sweep = form._replace(peer_compiled=form.compiled)
+                records += load(args.out_dir / _file_name(row.work, sweep, sweep=True))
                 for path, merge in files[1:]:
                     save(records, path, merge)
     return records, failed
@@ -888,9 +555,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table and write what was asked for."""
     args = parse(argv)
-    form = Form(args.dtype, args.compile, args.compile or args.compile_peer)
-    if not args.sweep:
-        form = form._replace(peer_compiled=args.compile_peer)
+    form = Form(args.dtype, args.compile, args.compile if args.sweep else args.compile_peer)
     work = Work(args.arch, args.size, args.batch, args.mode, args.dtype, args.device, args.dense)
     files = []
     if args.suite or args.sweep:
@@ -931,6 +596,8 @@ def _check_files(paths, args):
     if args.suite or args.sweep or args.table:
         launch.check_writable(args.out_dir, '--out-dir')
         import_pyplot()
+        for path in args.out_dir.glob('*.json'):
+            load(path)
     for path in paths:
         if path.is_dir():
             raise UserError(f'{path} is a folder: name a file with --json')
