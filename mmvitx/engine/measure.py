@@ -61,7 +61,8 @@ def peak_memory(run: Callable[[], object], device: str) -> int:
     """Give the peak of a call's live tensors in bytes, over what is there before it.
 
     On the CPU it is summed from the allocator's events, so what is only reserved does not count,
-    nor does what a library allocates past PyTorch's allocator.
+    nor does what a library allocates past PyTorch's allocator. The call should free nothing that
+    was there before it: that would not be seen.
     """
     gc.collect()
     if device == 'cpu':
