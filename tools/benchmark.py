@@ -98,13 +98,13 @@ def build_ours(arch: str, out_type: str, img_size: int | None = None) -> nn.Modu
     Raises:
         UserError: There is no such model, or not of that size.
     """
-    family, arch, size = find_model(arch)
+    family, of_family, size = find_model(arch)
     settings = {} if family is backbones.CoaT else dict(img_size=img_size or size)
     torch.manual_seed(0)
     try:
-        model = family(arch, out_type=out_type, drop_path_rate=0.0, **settings)
+        model = family(of_family, out_type=out_type, drop_path_rate=0.0, **settings)
     except ValueError as error:
-        raise UserError(f'{arch} cannot be built for {img_size} px: {error}') from error
+        raise UserError(f'{arch} cannot be built for images of {img_size} px: {error}') from error
     return Classifier(model) if out_type == 'cls_token' else model
 
 

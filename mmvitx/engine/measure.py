@@ -34,13 +34,16 @@ def measure_time(run: Callable[[], object], device: str, calls: int = 1) -> floa
         device: ``cpu`` or ``cuda``, which is waited for.
         calls: How many are measured together.
     """
-    gc.collect()
     _synchronize(device)
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    _synchronize(device)
-    return (time.perf_counter() - start) / calls
+    gc.disable()  # it would strike some calls and not others
+    try:
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        _synchronize(device)
+        return (time.perf_counter() - start) / calls
+    finally:
+        gc.enable()
 
 
 def take_turns(timers: Sequence[Callable[[], float]], turns: int) -> Iterator[list[float]]:
@@ -49,6 +52,7 @@ def take_turns(timers: Sequence[Callable[[], float]], turns: int) -> Iterator[li
     Yields:
         After each turn the seconds of each.
     """
+    gc.collect()
     for turn in range(turns):
         seconds = [0.0] * len(timers)
         order = range(len(timers))
