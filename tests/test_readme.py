@@ -1,5 +1,6 @@
 """What the README and the pages in docs link to, tell to run and claim is there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmvitx.checkpoints.published import PUBLISHED
+from mmvitx.engine.benchmarks import name_work
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -69,3 +71,12 @@ def test_all_published_weights_are_listed_with_their_figures():
             f'`{name}`' in README
             or name.removesuffix('_1x_coco').removesuffix('_3x_coco') in README
         )
+
+
+def test_the_table_of_speed_has_the_measured_figures():
+    records = json.loads((ROOT / 'docs/benchmarks/suite_cpu_float32_eager.json').read_text())
+    measured = [
+        (name_work(r), f'{r["time_ratio"]:.2f}', f'{r["memory_ratio"]:.2f}') for r in records
+    ]
+    section = README.split('## Speed and memory')[1].split('## ')[0]
+    assert re.findall(r'^\| (\w.*) \| (0\.\d\d) \| (0\.\d\d) \|$', section, re.M) == measured

@@ -340,7 +340,7 @@ def write_plot(folder: Path) -> None:
         for place, form in enumerate(forms):
             panel.barh([], [], color=f'C{place}', label=str(form))
         panel.axvline(1, color='gray', linestyle=':')
-        panel.set_title(f'{name}, ours over the peer (red: target of the first form)')
+        panel.set_title(f'{name}, ours over the peer (red: target)')
         panel.set_yticks(range(len(bars)), bars if name == 'time' else [''] * len(bars))
         panel.invert_yaxis()
     if forms:
