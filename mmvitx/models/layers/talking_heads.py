@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .recording import is_exporting
+
 # A block holds as many rows of the heads' score matrices as fit into so many bytes: on a CPU a few
 # MB, so that they stay in the cache between one operation and the next; elsewhere what a device
 # need not wait for. Of 0.1 to 16 MB, 1 to 4 are the fastest on a CPU for 576, 1296 and 4200 tokens
@@ -47,7 +49,7 @@ def talking_heads_attention(
 
     Source: arXiv 2003.02436; ``Attention_talking_head`` in CaiT's ``cait_models.py``.
     """
-    if torch.jit.is_tracing() or _is_exporting():
+    if is_exporting():
         return whole_matrix_attention(qkv, pre_weight, pre_bias, post_weight, post_bias)
     return _attend(qkv, pre_weight, pre_bias, post_weight, post_bias)
 
@@ -286,8 +288,3 @@ def _of_items(bias, x):
 
 def _compute_dtype(x):
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _is_exporting():
-    # torch.compiler.is_exporting() is what to ask, but to torch.compile it is True as well.
-    return getattr(torch.compiler, '_is_exporting_flag', False)
