@@ -1,41 +1,47 @@
 """Measure how fast and how lean a model runs, by itself or against timm's of the same weights.
 
 python tools/benchmark.py --arch coat_small --size 512 --mode train --peer timm --json out.json
-python tools/benchmark.py --suite     the project's table, into docs/benchmarks
+python tools/benchmark.py --suite     the project's table against timm, into docs/benchmarks
 python tools/benchmark.py --sweep     time and memory over the number of pixels, 224 to 1344
+python tools/benchmark.py --table     only table and plot, of the records in docs/benchmarks
 
-docs/benchmarks.md says what the figures mean.
+docs/benchmarks.md says what is measured and how to read it.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import json
+import functools
 import math
 import os
-import platform
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch._subclasses import FakeTensorMode
-from torch.autograd.profiler import profile
 from torch.func import functional_call
 from tqdm import tqdm  # comes with huggingface_hub, which requirements/runtime.txt names
 
-import mmvitx
 from mmvitx.checkpoints import CheckpointError, fitting
 from mmvitx.checkpoints.official import convert_official
-from mmvitx.engine import launch
+from mmvitx.engine import launch, measure
+from mmvitx.engine.benchmarks import (
+    SUITES,
+    Form,
+    Row,
+    Work,
+    import_pyplot,
+    list_figures,
+    load,
+    save,
+    write_plot,
+    write_table,
+)
 from mmvitx.errors import UserError
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
@@ -46,77 +52,8 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 TOLERANCE = 1e-4  # of the outputs' difference over the standard deviation, as for parity
 MIN_SECONDS = 0.1  # a measurement shorter than that is of several calls
 MIN_PAIRS = 9
-SWEEP = (224, 320, 448, 640, 896, 1344)
-GROWTH_TARGETS = 1.15, 1.1
-# Blocks up to 1 GiB from the heap, which is never given back: no page faults once it is warm.
-THRESHOLDS = {'MALLOC_MMAP_THRESHOLD_': str(2**30), 'MALLOC_TRIM_THRESHOLD_': str(2**40)}
-ALLOCATOR_VARIABLES = (
-    *THRESHOLDS,
-    'MALLOC_TOP_PAD_',
-    'MALLOC_ARENA_MAX',
-    'GLIBC_TUNABLES',
-    'LD_PRELOAD',
-    'PYTORCH_ALLOC_CONF',
-    'PYTORCH_CUDA_ALLOC_CONF',
-)
+SWEEP = (224, 320, 448, 576, 768, 1024, 1344)
 OUT_DIR = Path(__file__).parents[1] / 'docs/benchmarks'
-
-
-class Work(NamedTuple):
-    """What is measured.
-
-    Attributes:
-        arch: Family and architecture, as ``coat_small``.
-        size: Height and width of the images.
-        batch: Number of images.
-        mode: ``infer``, or ``train`` for forward, loss and backward.
-        dtype: ``float32``, or the type of autocast.
-        device: ``cpu`` or ``cuda``.
-        dense: Whether maps are put out, not classes.
-    """
-
-    arch: str
-    size: tuple[int, int]
-    batch: int = 1
-    mode: str = 'infer'
-    dtype: str = 'float32'
-    device: str = 'cpu'
-    dense: bool = False
-
-
-class Row(NamedTuple):
-    """A row of the suite: the work, and the targets of ours over timm's."""
-
-    work: Work
-    time: float | None
-    memory: float | None
-
-
-def _row(arch, batch, size, mode, targets, dense=False):
-    size = (size, size) if isinstance(size, int) else size
-    return Row(Work(arch, size, batch, mode, dense=dense), *targets)
-
-
-SUITES = {
-    'cpu': (
-        _row('coat_small', 1, 512, 'infer', (0.80, 0.7)),
-        _row('coat_small', 1, 512, 'train', (0.80, 0.7)),
-        _row('coat_lite_small', 8, 224, 'train', (0.85, 0.7)),
-        _row('cait_s24', 1, 384, 'infer', (0.60, 0.5)),
-        _row('cait_s24', 1, 384, 'train', (0.60, 0.4)),
-        _row('cait_s24', 1, 576, 'train', (0.50, 0.25), dense=True),
-        _row('crossvit_18', 8, 240, 'train', (0.95, 0.9)),
-    ),
-    'cuda': (
-        _row('coat_small', 64, 224, 'infer', (None, None)),
-        _row('coat_small', 64, 224, 'train', (0.5, None)),
-        _row('coat_lite_small', 64, 224, 'train', (None, None)),
-        _row('cait_s24', 64, 224, 'train', (None, None)),
-        _row('crossvit_18', 64, 240, 'train', (None, None)),
-        _row('coat_small', 2, (800, 1344), 'infer', (None, 0.6), dense=True),
-        _row('coat_small', 2, (800, 1344), 'train', (None, 0.6), dense=True),
-    ),
-}
 
 
 # The models. -------------------------------------------------------------------------------------
@@ -150,20 +87,24 @@ class Outputs(nn.Module):
         return tuple(self.outputs(self.model, images))
 
 
-def build_ours(work: Work, out_type: str) -> nn.Module:
+def build_ours(arch: str, out_type: str, img_size: int | None = None) -> nn.Module:
     """Build our model, a classifier if ``out_type`` is ``cls_token``.
+
+    Args:
+        arch: Family and architecture, as ``coat_small``.
+        out_type: The backbone's.
+        img_size: Side of the images that position embeddings, if any, are made for.
 
     Raises:
         UserError: There is no such model, or not of that size.
     """
-    family, arch, _ = find_model(work.arch)
-    height, width = work.size
-    # position embeddings of the images' own size, if that is square: nothing to resize
-    settings = {} if family is backbones.CoaT or height != width else dict(img_size=height)
+    family, of_family, size = find_model(arch)
+    settings = {} if family is backbones.CoaT else dict(img_size=img_size or size)
+    torch.manual_seed(0)
     try:
-        model = family(arch, out_type=out_type, **settings)
+        model = family(of_family, out_type=out_type, drop_path_rate=0.0, **settings)
     except ValueError as error:
-        raise UserError(f'{work.arch} cannot be built for {height}x{width}: {error}') from error
+        raise UserError(f'{arch} cannot be built for images of {img_size} px: {error}') from error
     return Classifier(model) if out_type == 'cls_token' else model
 
 
@@ -178,34 +119,40 @@ def build_pair(work: Work) -> tuple[nn.Module, nn.Module, str]:
         UserError: timm is not there, has no such model or not of that size, or its weights do not
             become all of ours.
     """
-    family, *_ = find_model(work.arch)
-    try:
-        import timm
-    except ImportError:
-        raise UserError('--peer timm needs timm: pip install timm') from None
-    name = _name_in_timm(timm, work.arch)
+    family, arch, _ = find_model(work.arch)
+    timm = import_timm()
+    names = [
+        name
+        for name in timm.list_models(f'{work.arch}*')
+        if name == work.arch or name.removeprefix(f'{work.arch}_').isdigit()
+    ]
+    if not names:
+        raise UserError(f'timm has no model {work.arch}')
     coat = family is backbones.CoaT
     out_type = ('featmap' if coat else 'raw') if work.dense else 'cls_token'
     settings = {}
     if coat and work.dense:
         maps = [f'x{scale}_nocls' for scale in range(1, 5)]
         settings = dict(return_interm_layers=True, out_features=maps)
-    size = work.size[0] if work.size[0] == work.size[1] else work.size
+    height, width = work.size
+    size = height if height == width else work.size
+    torch.manual_seed(0)
     try:
-        theirs = timm.create_model(
-            name, pretrained=False, num_classes=NUM_CLASSES, img_size=size, **settings
+        theirs = timm.create_model(  # of names that differ in their size the first does
+            names[0], pretrained=False, num_classes=NUM_CLASSES, img_size=size, **settings
         )
     except Exception as error:  # whatever it raises at a size that it was not made for
-        raise UserError(f'timm cannot build {name} for {size}: {error}') from error
+        raise UserError(f'timm cannot build {names[0]} for {size}: {_first_line(error)}') from error
     randomize(theirs)
 
-    ours = build_ours(work, out_type)
+    # position embeddings of the images' own size, as timm's: nothing to resize
+    ours = build_ours(work.arch, out_type, size if height == width else None)
     try:
-        fit = fitting.fit(convert_official(theirs.state_dict()).state_dict, ours, f"timm's {name}")
-    except CheckpointError as error:
-        raise UserError(str(error)) from error
+        fit = fitting.fit(convert_official(theirs.state_dict()).state_dict, ours, f"timm's {arch}")
+    except (CheckpointError, ValueError) as error:
+        raise UserError(f"timm's {names[0]} for {size} is another model: {error}") from error
     if fit.missing:
-        raise UserError(f"timm's {name} is another model: {fit.report(ours)}")
+        raise UserError(f"timm's {names[0]} for {size} is another model: {fit.report(ours)}")
     ours.load_state_dict(fit.taken, strict=False)
 
     if coat and work.dense:
@@ -220,15 +167,17 @@ def build_pair(work: Work) -> tuple[nn.Module, nn.Module, str]:
     return ours, theirs, out_type
 
 
-def _name_in_timm(timm, arch):
-    names = [
-        name
-        for name in timm.list_models(f'{arch}*')
-        if name == arch or name.removeprefix(f'{arch}_').isdigit()
-    ]
-    if not names:
-        raise UserError(f'timm has no model {arch}')
-    return names[0]  # their sizes are replaced by that of the images
+def import_timm():
+    """Import timm.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise UserError('to compare with timm it has to be installed: pip install timm') from None
+    return timm
 
 
 @torch.no_grad()
@@ -243,34 +192,64 @@ def randomize(model: nn.Module) -> None:
             parameter.add_(0.05 * noise)
 
 
-@torch.no_grad()
-def compare_outputs(ours: nn.Module, theirs: nn.Module, image: Tensor) -> float:
-    """Give the largest difference of the outputs over their standard deviation, in float32.
+def compare(ours: nn.Module, theirs: nn.Module, image: Tensor) -> float:
+    """Compare outputs in float32; of models in training also the gradients of the image.
+
+    Args:
+        ours: Our model.
+        theirs: The other.
+        image: Image (1, 3, H, W).
+
+    Returns:
+        The largest difference over the standard deviation.
 
     Raises:
         UserError: It is larger than rounding explains, or the shapes differ: these are two
             functions.
     """
-    modes = [model.training for model in (ours, theirs)]
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        pairs = [_as_tuple(model.eval()(image)) for model in (ours, theirs)]
-    for model, training in zip((ours, theirs), modes):
-        model.train(training)
-    shapes = [[tuple(output.shape) for output in outputs] for outputs in pairs]
+        results = [_answer(ours, image)]
+        try:
+            results.append(_answer(theirs, image))
+        except Exception as error:  # a size that it can be built for and not run with
+            raise UserError(
+                f'the peer does not run with images of {tuple(image.shape[2:])}: '
+                f'{_first_line(error)}'
+            ) from error
+    shapes = [[tuple(result.shape) for result in each] for each in results]
     if shapes[0] != shapes[1]:
         raise UserError(f'ours puts out {shapes[0]}, the peer {shapes[1]}: nothing to compare')
-    differences = [((a - b).abs().max() / b.std()).item() for a, b in zip(*pairs)]
-    worst = max(differences)
+    differences = [((a - b).abs().max() / b.std()).item() for a, b in zip(*results)]
     if not all(difference <= TOLERANCE for difference in differences):  # nan neither
         raise UserError(
-            f'the outputs of ours and of the peer differ by {worst:.1e} of their standard '
-            f'deviation, more than {TOLERANCE}: two functions are not timed against each other'
+            f'outputs or gradients of ours and of the peer differ by {max(differences):.1e} of '
+            f'their standard deviation, more than {TOLERANCE}: two functions are not timed against '
+            'each other'
         )
-    return worst
+    return max(differences)
+
+
+def _answer(model, image):
+    image = image.clone().requires_grad_(model.training)
+    with torch.set_grad_enabled(model.training):
+        outputs = _as_tuple(model(image))
+    if not model.training:
+        return outputs
+    _loss(outputs).backward()
+    model.zero_grad()
+    return *(output.detach() for output in outputs), image.grad
+
+
+def _loss(outputs):
+    return sum(output.float().square().mean() for output in outputs)
 
 
 def _as_tuple(output):
     return (output,) if isinstance(output, Tensor) else tuple(output)
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # The measurements. -------------------------------------------------------------------------------
@@ -287,142 +266,117 @@ class Subject:
 
     def __init__(self, model: nn.Module, work: Work, compiled: bool):
         self.work = work
-        self.device = torch.device(work.device)
-        self.images = make_images(work)
-        self.model = model.to(self.device)
-        self.multiply_adds = count_model(self.model, self.images)
-        self.model.train(work.mode == 'train')  # forgets what was remembered while counting
+        self.model = model.to(work.device).train(work.mode == 'train')
+        generator = torch.Generator().manual_seed(1)
+        images = torch.randn(work.batch, 3, *work.size, generator=generator)
+        self.images = images.to(work.device)
+        self.multiply_adds = count(self.model, self.images)
+        self.compiled = compiled
         self.forward = torch.compile(self.model) if compiled else self.model
-        self.calls = 1  # of a measurement
+        self.calls = 1  # of a measurement of the time
+        self.graphs = {}  # what compilation made
 
-    def run(self) -> None:
+    def run(self) -> tuple[Tensor, ...]:
         """Run the forward pass; in training also loss and backward pass, without an optimizer."""
         train = self.work.mode == 'train'
         dtype = DTYPES[self.work.dtype]
-        autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        autocast = torch.autocast(self.work.device, dtype, enabled=dtype != torch.float32)
         with nullcontext() if train else torch.no_grad():
             with autocast:
                 outputs = _as_tuple(self.forward(self.images))
-                loss = sum(output.float().square().mean() for output in outputs) if train else None
             if train:
-                loss.backward()
+                _loss(outputs).backward()
                 for parameter in self.model.parameters():
                     parameter.grad = None
+        return tuple(output.detach() for output in outputs)
 
     def warm_up(self) -> None:
-        """Run until nothing is done for the first time, and choose the calls of a measurement."""
+        """Run until nothing is done for the first time, and choose the calls of a measurement.
+
+        Raises:
+            UserError: What it puts out is not finite.
+        """
+        before = _compilations()
         for _ in range(2):
-            self.run()
+            outputs = self.run()
+        if self.compiled:
+            self.graphs = {name: n - before[name] for name, n in _compilations().items()}
+        if not all(output.isfinite().all() for output in outputs):
+            raise UserError(
+                f'{self.work.arch} puts out what is not finite in {self.work.dtype}: '
+                'nothing to be measured'
+            )
+        del outputs
         self.calls = max(1, math.ceil(MIN_SECONDS / self.measure_time()))
 
     def measure_time(self) -> float:
         """Give the seconds of a call."""
-        gc.collect()
-        self._synchronize()
-        start = time.perf_counter()
-        for _ in range(self.calls):
-            self.run()
-        self._synchronize()
-        return (time.perf_counter() - start) / self.calls
+        return measure.measure_time(self.run, self.work.device, self.calls)
 
-    def measure_memory(self) -> int:
-        """Give the peak of live tensor bytes of a call, over what is there before it."""
-        gc.collect()
-        if self.device.type == 'cpu':
-            return peak_bytes(self.run)
-        self._synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        self.run()
-        self._synchronize()
-        return torch.cuda.max_memory_allocated() - before
-
-    def _synchronize(self):
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize()
+    def peak_memory(self) -> int:
+        """Give the peak of live tensors in bytes over what lives since the model was built."""
+        self.model.train(self.model.training)  # forgets what was kept since, to be counted too
+        return measure.peak_memory(self.run, self.work.device)
 
 
-def make_images(work: Work) -> Tensor:
-    """Draw images (B, 3, H, W), the same for all."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(work.batch, 3, *work.size, generator=generator).to(work.device)
+def _compilations():
+    return dict(
+        graphs=counters['stats']['unique_graphs'],
+        graph_breaks=sum(counters['graph_break'].values()),
+    )
 
 
-def count_model(model: nn.Module, images: Tensor) -> int:
+def count(model: nn.Module, images: Tensor) -> int:
     """Count the multiply-adds of a forward pass, by shapes alone."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         tensors = [*model.named_parameters(), *model.named_buffers()]
-        state = {name: fake.from_tensor(tensor.detach()) for name, tensor in tensors}
+        state = {name: fake.from_tensor(tensor) for name, tensor in tensors}
         images = fake.from_tensor(images)
         # each tensor once: of modules with several names, as CoaT's encodings in timm, it would
         # put the fakes back in place of the parameters
         return multiply_adds(lambda: functional_call(model, state, images, tie_weights=False))
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Give the peak of what a call allocates on the CPU, less what it frees meanwhile."""
-    with profile(use_cpu=True, use_kineto=True, profile_memory=True) as profiler:
-        run()
-    events = [e for e in profiler.kineto_results.events() if e.name() == '[memory]']
-    live = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
+def prepare(row: Row, form: Form) -> tuple[list[Subject], dict]:
+    """Build what a row compares.
+
+    Returns:
+        Ours, and the peer if there is one; and what the record says of them.
+
+    Raises:
+        UserError: A model cannot be built, or timm's computes something else.
+    """
+    work = row.work
+    out_type = 'featmap' if work.dense else 'cls_token'
+    difference = None
+    if row.peer == 'timm':
+        ours, theirs, out_type = build_pair(work)
+        subjects = [Subject(ours, work, form.compiled), Subject(theirs, work, form.peer_compiled)]
+        difference = compare(ours, theirs, subjects[0].images[:1])  # the very ones that are timed
+    else:
+        sides = [work.size] + [(row.peer, row.peer)] * (row.peer is not None)
+        img_size = work.size[0] if row.peer is None and work.size[0] == work.size[1] else None
+        model = _build_once(work.arch, out_type, img_size)
+        subjects = [Subject(model, work._replace(size=size), form.compiled) for size in sides]
+    return subjects, dict(
+        row.describe(),
+        output=out_type,
+        compiled=form.compiled,
+        peer_compiled=form.peer_compiled if row.peer else None,
+        difference=difference,
+    )
 
 
-def matmul_rate(device: str, dtype: str) -> float:
-    """Measure how many multiply-adds of a large matrix product the machine does in a second."""
-    side = 1024 if device == 'cpu' else 8192
-    a, b = (torch.randn(side, side, device=device, dtype=DTYPES[dtype]) for _ in range(2))
-    seconds = []
-    for _ in range(6):
-        if device == 'cuda':
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        torch.mm(a, b)
-        if device == 'cuda':
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return side**3 / min(seconds)
+# the sizes of a sweep are of one model, which is compiled for them as a detector's would be
+_build_once = functools.lru_cache(maxsize=1)(build_ours)
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give the first quartile, the median and the third."""
-    if len(values) == 1:
-        return (values[0],) * 3
-    return tuple(statistics.quantiles(values, n=4, method='inclusive'))
-
-
-def measure_turns(
-    subjects: Sequence[Subject], turns: int, progress: tqdm | None = None
-) -> list[list[float]]:
-    """Time subjects in turn, each turn in the other order; give the seconds of each."""
-    seconds = [[] for _ in subjects]
-    for turn in range(turns):
-        order = range(len(subjects))
-        for i in order if turn % 2 == 0 else reversed(order):
-            seconds[i].append(subjects[i].measure_time())
-        if progress is not None:
-            progress.update()
-    return seconds
-
-
-def measure(
-    work: Work,
-    peer: bool = False,
-    compiled: bool = False,
-    peer_compiled: bool = False,
-    pairs: int = MIN_PAIRS,
-    progress: tqdm | None = None,
-) -> dict:
-    """Measure one work.
+def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) -> dict:
+    """Measure a row.
 
     Args:
-        work: What to measure.
-        peer: Whether to compare with timm.
-        compiled: Whether ours is compiled.
-        peer_compiled: Whether timm's is.
+        row: What to measure.
+        form: How the models are run.
         pairs: How many times the two are timed in turn.
         progress: To be moved on by one a pair.
 
@@ -430,297 +384,119 @@ def measure(
         A record: see docs/benchmarks.md.
 
     Raises:
-        UserError: It cannot be measured, or timm's computes something else.
+        UserError: See :func:`prepare`.
     """
-    torch.manual_seed(0)
-    difference = None
-    if peer:
-        *models, out_type = build_pair(work)
-    else:
-        out_type = 'featmap' if work.dense else 'cls_token'
-        models = [build_ours(work, out_type)]
-    subjects = [Subject(model, work, c) for model, c in zip(models, (compiled, peer_compiled))]
-    if peer:  # the very models that are timed
-        difference = compare_outputs(*(s.model for s in subjects), subjects[0].images[:1])
+    work = row.work
+    subjects, record = prepare(row, form)
     for subject in subjects:
         subject.warm_up()
-    rate = matmul_rate(work.device, work.dtype)
-    seconds = measure_turns(subjects, pairs, progress)
-    rate = max(rate, matmul_rate(work.device, work.dtype))
-    memory = [subject.measure_memory() for subject in subjects]
+    rate = measure.matmul_rate(work.device, DTYPES[work.dtype])
+    turns = []
+    for seconds in measure.take_turns([subject.measure_time for subject in subjects], pairs):
+        turns.append(seconds)
+        if progress is not None:
+            progress.update()
+    rate = max(rate, measure.matmul_rate(work.device, DTYPES[work.dtype]))
 
-    record = describe(work)
-    record.update(
-        output=out_type,
-        compiled=compiled,
-        peer='timm' if peer else None,
-        peer_compiled=peer_compiled if peer else None,
-        difference=difference,
-        pairs=pairs,
-        time_ratio=None,
-        time_ratio_quartiles=None,
-        memory_ratio=None,
-        matmul_gmacs_per_s=rate / 1e9,
-    )
-    for prefix, subject, times, peak in zip(('', 'peer_'), subjects, seconds, memory):
-        median = statistics.median(times)
+    record.update(pairs=pairs, time_ratio=None, time_ratio_quartiles=None, memory_ratio=None)
+    for prefix, subject, seconds in zip(('', 'peer_'), subjects, zip(*turns)):
+        low, median, high = measure.quartiles(seconds)
         macs = subject.multiply_adds * (3 if work.mode == 'train' else 1)
         figures = dict(
             time_s=median,
-            time_quartiles_s=quartiles(times)[::2],
-            memory_bytes=peak,
+            time_quartiles_s=[low, high],
+            memory_bytes=subject.peak_memory(),
             images_per_s=work.batch / median,
             gmacs=macs / 1e9,
             share_of_matmul_rate=macs / median / rate,
+            **subject.graphs,
         )
         record.update({prefix + name: figure for name, figure in figures.items()})
-    if peer:
-        low, median, high = quartiles([a / b for a, b in zip(*seconds)])
-        record.update(
-            time_ratio=median,
-            time_ratio_quartiles=(low, high),
-            memory_ratio=memory[0] / memory[1],
-        )
-    record['environment'] = describe_environment(peer)
-    return record
-
-
-def sweep(
-    work: Work,
-    sizes: Sequence[int],
-    turns: int,
-    compiled: bool = False,
-    progress: tqdm | None = None,
-) -> list[dict]:
-    """Measure ours at growing sizes, all in turn.
-
-    Returns:
-        A record a size; its ratios are those of the time and memory of a pixel over those at the
-        first size.
-    """
-    works = [work._replace(size=(size, size)) for size in sizes]
-    out_type = 'featmap' if work.dense else 'cls_token'
-    subjects = []
-    for each in works:
-        torch.manual_seed(0)
-        subjects.append(Subject(build_ours(each, out_type), each, compiled))
-        subjects[-1].warm_up()
-    seconds = measure_turns(subjects, turns, progress)
-    memory = [subject.measure_memory() for subject in subjects]
-    records = []
-    for each, times, peak in zip(works, seconds, memory):
-        pixels = math.prod(each.size) / math.prod(works[0].size)
-        low, median, high = quartiles([a / b / pixels for a, b in zip(times, seconds[0])])
-        records.append(
-            dict(
-                describe(each),
-                output=out_type,
-                compiled=compiled,
-                peer=f'ours at {sizes[0]}, a pixel',
-                pairs=turns,
-                time_ratio=median,
-                time_ratio_quartiles=(low, high),
-                memory_ratio=peak / memory[0] / pixels,
-                time_s=statistics.median(times),
-                memory_bytes=peak,
-                images_per_s=each.batch / statistics.median(times),
-                environment=describe_environment(),
-            )
-        )
-    return records
-
-
-# What it was measured on. ------------------------------------------------------------------------
-
-
-def describe(work: Work) -> dict:
-    """Give the work as it stands in a record; a square's size is its side."""
-    height, width = work.size
-    return dict(work._asdict(), size=height if height == width else [height, width])
-
-
-def describe_environment(peer: bool = False) -> dict:
-    """Tell machine, versions and the settings of the allocator."""
-    versions = dict(mmvitx=mmvitx.__version__, torch=torch.__version__)
-    if peer:
-        import timm
-
-        versions['timm'] = timm.__version__
-    return dict(
-        machine=_machine(),
-        threads=torch.get_num_threads(),
-        versions=versions,
-        allocator={name: os.environ[name] for name in ALLOCATOR_VARIABLES if name in os.environ},
-        malloc=_malloc(),
-    )
-
-
-def _machine():
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    machine = f'{names[0] if names else platform.machine()}, {os.cpu_count()} CPUs'
-    return machine + (f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else '')
-
-
-def _malloc():
-    """Name the library that allocates."""
-    try:
-        maps = Path('/proc/self/maps').read_text()
-    except OSError:
-        return platform.system()
-    loaded = [name for name in ('tcmalloc', 'jemalloc', 'mimalloc') if f'lib{name}' in maps]
-    return loaded[0] if loaded else ' '.join(platform.libc_ver()).strip() or 'unknown'
-
-
-# What is written. --------------------------------------------------------------------------------
-
-
-def is_met(record: dict) -> bool | None:
-    """Whether the medians lie under target plus interquartile range; None without a target."""
-    time_target, memory_target = record.get('time_target'), record.get('memory_target')
-    if time_target is None and memory_target is None:
-        return None
-    low, high = record['time_ratio_quartiles']
-    return (time_target is None or record['time_ratio'] <= time_target + high - low) and (
-        memory_target is None or record['memory_ratio'] <= memory_target
-    )
-
-
-def title(record: dict) -> str:
-    """Name the work of a record, as ``coat_small 1x512x512 train``."""
-    size = record['size']
-    height, width = (size, size) if isinstance(size, int) else size
-    dense = ' dense' if record['dense'] else ''
-    return f'{record["arch"]}{dense} {record["batch"]}x{height}x{width} {record["mode"]}'
-
-
-def table(records: Sequence[dict]) -> str:
-    """Write records as a table in Markdown; where two stand in a cell, ours comes first."""
-    head = ('work', 'over', 'time, s', 'time ratio', 'memory, MiB', 'memory ratio')
-    head += ('images/s', 'share of matrix-product rate', 'targets', 'met')
-    lines = ['| ' + ' | '.join(head) + ' |', '|' + ' --- |' * len(head)]
-
-    def both(record, name, form):
-        figures = (record.get(prefix + name) for prefix in ('', 'peer_'))
-        return ' / '.join(form(figure) for figure in figures if figure is not None)
-
-    for r in records:
-        compared = r['time_ratio'] is not None
-        targets = [r.get('time_target'), r.get('memory_target')]
-        cells = (
-            title(r),
-            r['peer'] or '',
-            both(r, 'time_s', '{:.4f}'.format),
-            '{:.3f} ({:.3f} to {:.3f})'.format(r['time_ratio'], *r['time_ratio_quartiles'])
-            if compared
-            else '',
-            both(r, 'memory_bytes', lambda b: f'{b / 2**20:.1f}'),
-            f'{r["memory_ratio"]:.3f}' if compared else '',
-            both(r, 'images_per_s', '{:.1f}'.format),
-            both(r, 'share_of_matmul_rate', '{:.0%}'.format),
-            ' / '.join('-' if t is None else str(t) for t in targets) if any(targets) else '',
-            {None: '', True: 'yes', False: 'no'}[is_met(r)],
-        )
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
-
-
-def plot_suite(records: Sequence[dict], path: Path) -> None:
-    """Plot the ratios of time and memory, a bar a row, with the targets as marks."""
-    plt = _pyplot()
-    figure, panels = plt.subplots(
-        1, 2, figsize=(11, 1 + 0.45 * len(records)), sharey=True, layout='constrained'
-    )
-    for panel, name in zip(panels, ('time', 'memory')):
-        values = [record[f'{name}_ratio'] for record in records]
-        panel.barh(range(len(records)), values, color='tab:blue', alpha=0.7)
-        for i, record in enumerate(records):
-            if name == 'time':
-                panel.hlines(i, *record['time_ratio_quartiles'], color='black')
-            if (target := record.get(f'{name}_target')) is not None:
-                panel.vlines(target, i - 0.4, i + 0.4, color='tab:red')
-        panel.axvline(1, color='gray', linestyle=':')
-        panel.set(title=f'{name}, ours over the other (red: target)', xlim=(0, None))
-        panel.set_yticks(range(len(records)), [title(record) for record in records])
-    panels[0].invert_yaxis()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def plot_sweep(records: Sequence[dict], path: Path) -> None:
-    """Plot time and memory over the number of pixels, with the line of proportional growth."""
-    plt = _pyplot()
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
-    pixels = [record['batch'] * record['size'] ** 2 / 1e6 for record in records]
-    names = {'time_s': ('time, s', 1), 'memory_bytes': ('peak memory, MiB', 2**20)}
-    for panel, (key, (name, unit)) in zip(panels, names.items()):
-        values = [record[key] / unit for record in records]
-        panel.loglog(pixels, values, marker='o', label=records[0]['arch'])
-        line = [values[0] * p / pixels[0] for p in pixels]
-        panel.loglog(pixels, line, linestyle=':', color='gray', label='proportional to pixels')
-        panel.set(title=name, xlabel='megapixels')
-        panel.legend()
-        panel.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def _pyplot():
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError('the plot needs matplotlib: pip install matplotlib') from None
-    matplotlib.use('Agg')  # files only, so that it runs where there is no display
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def write(records: Sequence[dict], out_dir: Path, name: str, plot: Callable) -> None:
-    """Write records as JSON, table and plot."""
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        (out_dir / f'{name}.json').write_text(json.dumps(records, indent=1) + '\n')
-        (out_dir / f'{name}.md').write_text(table(records) + '\n')
-    except OSError as error:
-        raise UserError(f'{out_dir} cannot be written ({error.strerror})') from error
-    plot(records, out_dir / f'{name}.png')
-    print(f'written: {out_dir / name}.json, .md, .png')
+    if len(subjects) == 2:
+        # of a pixel, where the two differ in size
+        pixels = math.prod(work.size) / math.prod(subjects[1].work.size)
+        low, median, high = measure.quartiles([ours / peer / pixels for ours, peer in turns])
+        memory = record['memory_bytes'] / record['peer_memory_bytes'] / pixels
+        record.update(time_ratio=median, time_ratio_quartiles=[low, high], memory_ratio=memory)
+    packages = ('mmvitx', 'timm') if row.peer == 'timm' else ('mmvitx',)
+    environment = measure.describe_environment(*packages)
+    return dict(record, matmul_gmacs_per_s=rate / 1e9, environment=environment)
 
 
 # The commands. -----------------------------------------------------------------------------------
 
 
-def run_suite(args: argparse.Namespace) -> list[dict]:
-    """Measure the rows of the table against timm, and the growth of ours with the pixels."""
-    rows = SUITES[args.device]
-    records = []
-    with tqdm(total=len(rows) * args.pairs, unit='pair') as progress:
-        for row in rows:
-            work = row.work._replace(dtype=args.dtype, device=args.device)
-            progress.set_description(title(describe(work)))
-            record = measure(work, True, args.compile, args.compile_peer, args.pairs, progress)
-            records.append(dict(record, time_target=row.time, memory_target=row.memory))
-    if args.device == 'cpu':
-        records.append(grow(args))
-    return records
+def run_rows(
+    rows: Sequence[Row], form: Form, pairs: int, files: Sequence[tuple[Path, bool]]
+) -> tuple[list[dict], list[str]]:
+    """Measure rows and write what is measured after each, so that nothing is lost by a later one.
+
+    Args:
+        rows: What to measure.
+        form: How the models are run.
+        pairs: How many times the two of a row are timed in turn.
+        files: Where to write, and whether to keep what else lies there.
+
+    Returns:
+        The records, and the names of the rows that failed; a single row raises instead.
+    """
+    records, failed = [], []
+    for i, row in enumerate(rows, 1):
+        name = row.name
+        with tqdm(total=pairs, unit='pair', desc=f'{i}/{len(rows)} {name}, {form}') as progress:
+            try:
+                if row.peer == 'timm' and True in form:
+                    torch.compiler.reset()  # what was compiled for another row
+                records.append(measure_row(row, form, pairs, progress))
+            except Exception as error:
+                if len(rows) == 1:
+                    raise
+                failed.append(name)
+                progress.write(f'{name}: {_first_line(error)}', file=sys.stderr)
+                continue
+        for path, merge in files:
+            save(records, path, merge)
+    return records, failed
 
 
-def grow(args: argparse.Namespace) -> dict:
-    """Sweep in a process of its own, with the allocator's thresholds set; give the last record."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, 'growth.json')
-        words = ['--sweep', '--sizes', str(SWEEP[0]), str(SWEEP[-1]), '--arch', 'coat_lite_small']
-        words += ['--dtype', args.dtype, '--pairs', str(args.pairs), '--json', str(out)]
-        words += ['--out-dir', folder] + ['--compile'] * args.compile
-        environment = {**os.environ, **THRESHOLDS}
-        subprocess.run([sys.executable, __file__, *words], env=environment, check=True)
-        record = json.loads(out.read_text())[-1]
-    time_target, memory_target = GROWTH_TARGETS
-    return dict(record, time_target=time_target, memory_target=memory_target)
+def run_suite(
+    args: argparse.Namespace, form: Form, files: Sequence[tuple[Path, bool]]
+) -> tuple[list[dict], list[str]]:
+    """Measure the rows of the table; returns as :func:`run_rows`."""
+    rows = [
+        row._replace(work=row.work._replace(dtype=form.dtype, device=args.device))
+        for row in SUITES[args.device]
+        if args.arch in (None, row.work.arch)
+    ]
+    if not rows:
+        raise UserError(f'the suite has no row of {args.arch}')
+    records, failed = [], []
+    timm_rows = [row for row in rows if row.peer == 'timm']
+    if timm_rows:
+        import_timm()
+        records, failed = run_rows(timm_rows, form, args.pairs, files)
+    for row in rows:
+        if row.peer != 'timm':  # in a process of its own, which has the thresholds from the start
+            words = ['--sweep', '--arch', row.work.arch, '--mode', row.work.mode]
+            words += ['--dtype', form.dtype, '--pairs', str(args.pairs)]
+            words += ['--out-dir', str(args.out_dir)] + ['--compile'] * form.compiled
+            done = subprocess.run(
+                [sys.executable, __file__, *words], env={**os.environ, **measure.THRESHOLDS}
+            )
+            if done.returncode:
+                failed.append(row.name)
+            else:
+                sweep = form._replace(peer_compiled=form.compiled)
+                records += load(args.out_dir / _file_name(row.work, sweep, sweep=True))
+                for path, merge in files[1:]:
+                    save(records, path, merge)
+    return records, failed
+
+
+def _file_name(work, form, sweep):
+    form = str(form).replace(' ', '_')
+    what = f'sweep_{work.arch}_{work.mode}' + '_dense' * work.dense if sweep else 'suite'
+    return f'{what}_{work.device}_{form}.json'
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -733,10 +509,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument('--suite', action='store_true', help="the project's table, against timm")
+    what.add_argument('--suite', action='store_true', help='the rows of the table, or of --arch')
     what.add_argument('--sweep', action='store_true', help='ours at growing sizes')
+    what.add_argument('--table', action='store_true', help='table and plot of what was measured')
     names = ', '.join(f'{prefix}*' for prefix in FAMILIES)
-    parser.add_argument('--arch', default='coat_lite_small', help=f'full name: {names}')
+    parser.add_argument('--arch', help=f'full name: {names}')
     parser.add_argument(
         '--size', type=int, nargs='+', metavar='PIXELS', help="side, or height and width; paper's"
     )
@@ -751,19 +528,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--peer', choices=('timm',), help='what to compare with')
     parser.add_argument('--pairs', type=int, default=MIN_PAIRS, help='measurements in turn')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the records')
-    parser.add_argument('--out-dir', type=Path, default=OUT_DIR, help='of --suite and --sweep')
+    parser.add_argument('--out-dir', type=Path, default=OUT_DIR, help='of suite, sweep and table')
     args = parser.parse_args(argv)
-    args.size = args.size or [find_model(args.arch).size]
-    for option in ('size', 'sizes', 'batch', 'pairs'):
+    many = args.suite or args.table
+    if args.arch is None and not many:
+        if not args.sweep:
+            raise UserError('name a model with --arch, or ask for --suite, --sweep or --table')
+        args.arch = 'coat_lite_small'
+    if not many:
+        args.size = launch.read_size(args.size or [find_model(args.arch).size])
+    for option in ('sizes', 'batch', 'pairs'):
         value = getattr(args, option)
         if min(value if isinstance(value, Sequence) else [value]) < 1:
             raise UserError(f'--{option} must be positive, not {value}')
-    if len(args.size) > 2:
-        raise UserError(f'--size takes a side, or height and width, not {args.size}')
-    if (args.peer or args.suite) and args.pairs < MIN_PAIRS:
+    if (args.peer or args.suite or args.sweep) and args.pairs < MIN_PAIRS:
         raise UserError(f'--pairs must be at least {MIN_PAIRS} for a comparison, not {args.pairs}')
-    if args.sweep and args.peer:
-        raise UserError('--sweep is of ours alone: leave --peer out')
+    if args.sweep and (args.peer or args.compile_peer):
+        raise UserError('--sweep is of ours alone: leave --peer and --compile-peer out')
     if args.compile_peer and not (args.peer or args.suite):
         raise UserError('--compile-peer needs --peer timm')
     if args.device == 'cuda' and not torch.cuda.is_available():
@@ -774,35 +555,53 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table and write what was asked for."""
     args = parse(argv)
-    form = 'compiled' if args.compile else 'eager'
-    form += '_over_compiled' if args.compile_peer else ''
-    size = tuple(args.size * 2)[:2]
-    work = Work(args.arch, size, args.batch, args.mode, args.dtype, args.device, args.dense)
+    form = Form(args.dtype, args.compile, args.compile if args.sweep else args.compile_peer)
+    work = Work(args.arch, args.size, args.batch, args.mode, args.dtype, args.device, args.dense)
+    files = []
+    if args.suite or args.sweep:
+        files.append((args.out_dir / _file_name(work, form, args.sweep), True))
     if args.json:
-        _check_writable(args.json)
-    if args.suite:
-        records = run_suite(args)
-        write(records, args.out_dir, f'{args.device}_{args.dtype}_{form}', plot_suite)
-    elif args.sweep:
-        with tqdm(total=args.pairs, unit='round', desc=f'{args.arch}, all sizes') as progress:
-            records = sweep(work, args.sizes, args.pairs, args.compile, progress)
-        name = f'sweep_{args.arch}_{args.mode}_{args.device}_{args.dtype}_{form}'
-        write(records, args.out_dir, name, plot_sweep)
-    else:
-        peer = args.peer is not None
-        with tqdm(total=args.pairs, unit='pair', desc=title(describe(work))) as progress:
-            records = [measure(work, peer, args.compile, args.compile_peer, args.pairs, progress)]
-    if args.json:
-        args.json.write_text(json.dumps(records, indent=1) + '\n')
-    print(table(records))
+        files.append((args.json, False))
+    _check_files([path for path, _ in files], args)
+    if args.table:
+        draw(args.out_dir)
+        return
 
-
-def _check_writable(path):
+    failed = []
     try:
-        with open(path, 'a'):
-            pass
-    except OSError as error:
-        raise UserError(f'--json {path} cannot be written ({error.strerror})') from error
+        if args.suite:
+            records, failed = run_suite(args, form, files)
+        elif args.sweep:
+            rows = [Row(work._replace(size=(s, s)), args.sizes[0]) for s in args.sizes]
+            records, failed = run_rows(rows, form, args.pairs, files)
+        else:
+            records, failed = run_rows([Row(work, args.peer)], form, args.pairs, files)
+    finally:
+        if args.suite or args.sweep:
+            draw(args.out_dir)
+    print(list_figures(records))
+    if failed:
+        raise UserError(f'not measured: {"; ".join(failed)}; the others are written')
+
+
+def draw(folder: Path) -> None:
+    """Write table and plot of the records that lie in a folder."""
+    write_plot(folder)
+    write_table(folder)
+    print(f'{folder}: table.md and plot.png of {len([*folder.glob("*.json")])} files of records')
+
+
+def _check_files(paths, args):
+    """See before the work that what is to be written can be."""
+    if args.suite or args.sweep or args.table:
+        launch.check_writable(args.out_dir, '--out-dir')
+        import_pyplot()
+        for path in args.out_dir.glob('*.json'):
+            load(path)
+    for path in paths:
+        if path.is_dir():
+            raise UserError(f'{path} is a folder: name a file with --json')
+        launch.check_writable(path.parent, '--json')
 
 
 if __name__ == '__main__':

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from mmvitx.engine import launch
-from mmvitx.errors import UserError
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
 from mmvitx.models.layers import ClassAttention, WindowedDepthwiseConv
@@ -145,9 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--dense', action='store_true', help='the backbone of a detector')
     args = parser.parse_args(argv)
-    if args.size and (len(args.size) > 2 or min(args.size) < 1):
-        raise UserError(f'--size takes a side, or height and width, not {args.size}')
-    size = tuple(args.size * 2)[:2] if args.size else None
+    size = launch.read_size(args.size) if args.size else None
 
     head = ('size', 10), ('params, M', 10), ('GMACs as in paper', 18), ('as run', 8), ('paper', 16)
     print(' ' * 24, *(f'{title:>{width}}' for title, width in head))

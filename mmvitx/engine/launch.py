@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -145,7 +146,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     if 'train' in loops:
         _check_amp(cfg)
     weights = preflight.read_weights(cfg)
-    _check_writable(cfg.work_dir)
+    check_writable(cfg.work_dir)
     _init_processes(cfg)
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -181,6 +182,37 @@ def run(main: Callable) -> None:
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def check_writable(folder: str | Path, option: str = '--work-dir') -> None:
+    """Make a folder for results if it is not there, and see that files can be made in it.
+
+    Args:
+        folder: The folder.
+        option: What the user names it with.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise UserError(
+            f'the output folder {folder} cannot be written ({e.strerror}): '
+            f'choose another with {option}'
+        ) from e
+
+
+def read_size(sides: Sequence[int]) -> tuple[int, int]:
+    """Read ``--size``: a side, or height and width.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise UserError(f'--size takes a side, or height and width, not {sides}')
+    return sides[0], sides[-1]
 
 
 def is_first_process() -> bool:
@@ -239,17 +271,6 @@ def _is_setting(error: Exception) -> bool:
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     ours = str(Path(mmvitx.__file__).parent / 'models')
     return files[-1].startswith(ours) or 'unexpected keyword argument' in str(error)
-
-
-def _check_writable(folder: str) -> None:
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as e:
-        raise UserError(
-            f'the output folder {folder} cannot be written ({e.strerror}): '
-            'choose another with --work-dir'
-        ) from e
 
 
 def _check_amp(cfg: Config) -> None:

@@ -73,7 +73,8 @@ class SelfAttentionBlock(nn.Module):
         """Update the patch tokens (B, H * W, C) of the grid ``size`` (H, W)."""
         (update,) = self.drop_path(self.gamma_1 * self.attn(self.norm1(x), size))
         x = x + update
-        (update,) = self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
+        (update,) = self.mlp([x], [self.norm2])
+        (update,) = self.drop_path(self.gamma_2 * update)
         return x + update
 
 
@@ -100,7 +101,8 @@ class ClassAttentionBlock(nn.Module):
         """Update the class token (B, 1, C), reading the patch tokens (B, N, C)."""
         tokens = self.norm1(torch.cat((cls_token, x), 1))
         cls_token = cls_token + self.gamma_1 * self.attn(tokens[:, :1], tokens)
-        return cls_token + self.gamma_2 * self.mlp(self.norm2(cls_token))
+        (update,) = self.mlp([cls_token], [self.norm2])
+        return cls_token + self.gamma_2 * update
 
 
 @MODELS.register_module()

@@ -77,9 +77,9 @@ class SerialBlock(nn.Module):
         """
         cls_token, x = tokens
         tokens = cls_token, x + cpe(x, size)
-        updates = self.attn(*map(self.norm1, tokens), size, crpe)
+        updates = self.attn(tokens, self.norm1, size, crpe)
         tokens = _add(tokens, self.drop_path(*updates))
-        updates = [self.mlp(self.norm2(t)) for t in tokens]
+        updates = self.mlp(tokens, [self.norm2] * len(tokens))
         return _add(tokens, self.drop_path(*updates))
 
 
@@ -141,15 +141,15 @@ class ParallelBlock(nn.Module):
         """
         scales = [(cls, x + cpe(x, size)) for (cls, x), size, cpe in zip(scales, sizes, cpes)]
         outs = [
-            attn(*map(norm, tokens), size, crpe)
+            attn(tokens, norm, size, crpe)
             for attn, norm, tokens, size, crpe in zip(self.attn, self.norm1, scales, sizes, crpes)
         ]
         for i in self.out_scales:
             scales[i] = _add(scales[i], self.drop_path(*self._exchange(outs, sizes, i)))
 
         # The MLP, once over the tokens of all scales.
-        normed = [self.norm2[str(i)](t) for i in self.out_scales for t in scales[i]]
-        updates = iter(self.mlp(torch.cat(normed, 1)).split([t.shape[1] for t in normed], 1))
+        groups = [(t, self.norm2[str(i)]) for i in self.out_scales for t in scales[i]]
+        updates = iter(self.mlp(*zip(*groups)))
         for i in self.out_scales:
             scales[i] = _add(scales[i], self.drop_path(*(next(updates) for _ in scales[i])))
         return scales
@@ -285,6 +285,7 @@ class CoaT(VisionBackbone):
             x = scales[-1][1].unflatten(1, sizes[-1]) if i else images.permute(0, 2, 3, 1)
             x, size = self.patch_embeds[i](x)
             tokens = self.cls_tokens[i].expand(x.shape[0], -1, -1), x
+            del x  # not to hold it while the blocks run
             for block in blocks:
                 crpe = None if self._puts_out_cls_only(block) else self.crpes[i]
                 tokens = self.run(block, tokens, size, self.cpes[i], crpe)

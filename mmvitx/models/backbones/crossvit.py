@@ -97,7 +97,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, 1 + N, C) to tokens (B, 1 + N, C)."""
         x = x + self.drop_path(self.attn(self.norm1(x)))[0]
-        return x + self.drop_path(self.mlp(self.norm2(x)))[0]
+        return x + self.drop_path(*self.mlp([x], [self.norm2]))[0]
 
 
 class CrossAttentionLayer(nn.Module):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .depthwise_conv import WindowedDepthwiseConv
+from .linear import call_linear, is_plain, linear
+from .recording import is_recorded
 
 
 def factorized_context(
@@ -60,22 +64,26 @@ class ConvAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(
         self,
-        cls_token: Tensor,
-        x: Tensor,
+        tokens: Sequence[Tensor],
+        norm: nn.Module,
         size: tuple[int, int],
         crpe: WindowedDepthwiseConv | None,
     ) -> tuple[Tensor, ...]:
         """Attend to all tokens.
 
+        For the backward pass queries, keys and values are kept; what becomes of them up to the
+        projection is computed again.
+
         Args:
-            cls_token: (B, 1, C).
-            x: Image tokens (B, H * W, C).
-            size: Their grid (H, W).
+            tokens: The class token (B, 1, C) and the image tokens (B, H * W, C).
+            norm: The norm that they go through first.
+            size: The grid (H, W) of the image tokens.
             crpe: The encoding that the blocks of this scale share; None if only the class token is
                 asked for.
 
@@ -83,17 +91,35 @@ class ConvAttention(nn.Module):
             What the attention finds for the class token and, unless ``crpe`` is None, for the
             image tokens; shaped like them.
         """
-        (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        k, v = F.linear(x, w_k, b_k), F.linear(x, w_v, b_v)
+        cls_token, x = map(norm, tokens)
         cls_q, cls_k, cls_v = self.qkv(cls_token).chunk(3, -1)
-        context = factorized_context(k, v, cls_k, cls_v, self.num_heads)
-        context = (context * (x.shape[-1] // self.num_heads) ** -0.5).to(k.dtype)
+        q, k, v = self._project(x, crpe is not None)
+        context = _recompute(factorized_context, k, v, cls_k, cls_v, self.num_heads)
+        del x, k  # without gradients nothing else holds them
+        context = (context * self.scale).to(v.dtype)
         cls_out = self.proj(_attend(cls_q, context))
         if crpe is None:
             return (cls_out,)
-        q = F.linear(x, w_q, b_q)
-        out = q * crpe(v, size) + _attend(q, context)
-        return cls_out, self.proj(out.to(q.dtype))
+        return cls_out, call_linear(self.proj, _recompute(_add_encoding, q, v, context, size, crpe))
+
+    def _project(self, x, with_q):
+        """Give q, or None in place of it, k and v: tensors of their own, not views of one."""
+        if not is_plain(self.qkv):
+            return self.qkv(x).chunk(3, -1)
+        parts = zip((with_q, True, True), self.qkv.weight.chunk(3), self.qkv.bias.chunk(3))
+        return [linear(x, weight, bias) if needed else None for needed, weight, bias in parts]
+
+
+def _recompute(function, *inputs):
+    """Call a function; its backward pass will compute it again from its inputs."""
+    if torch.is_grad_enabled() and not is_recorded():
+        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return function(*inputs)
+
+
+def _add_encoding(q, v, context, size, crpe):
+    out = _attend(q, context)
+    return out.addcmul_(q, crpe(v, size))
 
 
 def _split_heads(x, num_heads):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .linear import is_plain, linear
+from .recording import is_recorded
+
+# On a CPU so many bytes of the hidden layer are worked on at a time. Products of fewer rows are
+# slower with two threads; what is larger leaves the cache and, new each time, costs page faults.
+PIECE_BYTES = 8 << 20
+
 
 class Mlp(nn.Module):
-    """Linear, GELU (exact, by erf), Linear, on the last axis.
+    """Linear, GELU (exact, by erf), Linear, on the last axis, of tokens that are normed first.
 
-    For the backward pass the input of the GELU is kept and its output, computed again, is not: that
-    output is the largest tensor of a transformer block, and cheap.
+    Tokens of several kinds (scales, class tokens) can go through it together. For the backward pass
+    the tokens and the input of the GELU are kept; what the norm and the GELU put out is computed
+    again: it is the most that a transformer block holds, and cheap. On a CPU a piece of the tokens
+    at a time goes through all of it, forward and backward.
 
     Args:
         dim: Channels C that go in and come out.
@@ -23,32 +34,155 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., C) to (..., C)."""
-        x = self.fc1(x)
-        if torch.is_grad_enabled() and not torch.jit.is_tracing():
-            return _GeluLinear.apply(x, self.fc2.weight, self.fc2.bias)
-        return self.fc2(F.gelu(x))
+    def forward(self, groups: Sequence[Tensor], norms: Sequence[nn.LayerNorm]) -> list[Tensor]:
+        """Map tokens to tokens.
+
+        Args:
+            groups: Tokens (..., C) each.
+            norms: The norm of each group, all of one epsilon.
+
+        Returns:
+            Tensors shaped like ``groups``, under autocast of its dtype.
+        """
+        if is_recorded() or not is_plain(self.fc1, self.fc2, *norms):
+            return [self.fc2(F.gelu(self.fc1(norm(x)))) for x, norm in zip(groups, norms)]
+        device = groups[0].device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else groups[0].dtype
+        linears = (
+            parameter.to(dtype)
+            for layer in (self.fc1, self.fc2)
+            for parameter in (layer.weight, layer.bias)
+        )
+        norm_parameters = (parameter for norm in norms for parameter in (norm.weight, norm.bias))
+        tensors = *linears, *norm_parameters, *groups
+        with torch.autocast(device, enabled=False):
+            if torch.is_grad_enabled():
+                return list(_NormMlp.apply(norms[0].eps, len(groups), *tensors))
+            return _forward(norms[0].eps, len(groups), *tensors)
 
 
-class _GeluLinear(torch.autograd.Function):
-    """Linear(GELU(x)) that keeps x alone."""
+def _forward(eps, num_groups, w1, b1, w2, b2, *rest, keep=None):
+    """Give the outputs; append the input of the GELU, piece by piece, to the list ``keep``."""
+    norms, groups = _unpack(rest, num_groups)
+    flat = [x.reshape(-1, x.shape[-1]) for x in groups]
+    lengths = [len(x) for x in flat]
+    outs = []
+    for parts in _cut(lengths, w1):
+        x = _join([_norm(flat[i][rows], norms[i], eps)[0] for i, rows in parts])
+        x = linear(x.to(w1.dtype), w1, b1)
+        if keep is None:
+            torch.ops.aten.gelu_(x)
+        else:
+            keep.append(x)
+            x = F.gelu(x)
+        outs.append(linear(x, w2, b2))
+    return [out.view(x.shape) for out, x in zip(_join(outs).split(lengths), groups)]
+
+
+class _NormMlp(torch.autograd.Function):
+    """The MLP of normed tokens, that keeps the tokens and the input of the GELU."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
+    def forward(ctx, eps, num_groups, *tensors):
+        ctx.eps, ctx.num_groups = eps, num_groups
+        hidden = []
+        outs = _forward(eps, num_groups, *tensors, keep=hidden)
+        ctx.save_for_backward(*tensors, *hidden)
+        return tuple(outs)
 
     @staticmethod
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_x = grad_weight = grad_bias = None
-        if needs_x:
-            grad_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), x)
-        grad = grad.reshape(-1, grad.shape[-1])
-        if needs_weight:
-            grad_weight = grad.mT @ F.gelu(x).reshape(-1, x.shape[-1])
-        if needs_bias:
-            grad_bias = grad.sum(0)
-        return grad_x, grad_weight, grad_bias
+    def backward(ctx, *grads):
+        needs = ctx.needs_input_grad[2:]
+        saved = ctx.saved_tensors
+        tensors, hidden = saved[: len(needs)], saved[len(needs) :]
+        if torch.is_grad_enabled():  # second derivatives are asked for: those of plain operations
+            wanted = [tensor for tensor, need in zip(tensors, needs) if need]
+            outs = _plain(ctx.eps, ctx.num_groups, *tensors)
+            found = iter(torch.autograd.grad(outs, wanted, grads, create_graph=True))
+            return None, None, *(next(found) if need else None for need in needs)
+
+        w1, _, w2, _, *rest = tensors
+        norms, groups = _unpack(rest, ctx.num_groups)
+        flat, flat_grads = ([x.reshape(-1, x.shape[-1]) for x in xs] for xs in (groups, grads))
+        found = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needs)]
+        (grad_w1, grad_b1, grad_w2, grad_b2), grad_rest = found[:4], found[4:]
+        grad_norms, grad_groups = _unpack(grad_rest, ctx.num_groups)
+        for parts, h in zip(_cut([len(x) for x in flat], w1), hidden):
+            normed = [_norm(flat[i][rows], norms[i], ctx.eps) for i, rows in parts]
+            g = _join([flat_grads[i][rows] for i, rows in parts])
+            _add_product(grad_w2, F.gelu(h), g)
+            _add_sum(grad_b2, g)
+            g = linear(g, w2.mT)
+            g = torch.ops.aten.gelu_backward.grad_input(g, h, grad_input=g)
+            _add_product(grad_w1, _join([y for y, *_ in normed]).to(w1.dtype), g)
+            _add_sum(grad_b1, g)
+            if not any(needs[4:]):
+                continue
+            g = linear(g, w1.mT).to(flat[0].dtype).split([len(y) for y, *_ in normed])
+            for (i, rows), (_, mean, rstd), grad in zip(parts, normed, g):
+                weight, bias = norms[i]
+                grad_x, *grad_norm = torch.ops.aten.native_layer_norm_backward(
+                    grad, flat[i][rows], weight.shape, mean, rstd, weight, bias, (True,) * 3
+                )
+                if grad_groups[i] is not None:
+                    grad_groups[i].view_as(flat[i])[rows] = grad_x
+                for total, grad in zip(grad_norms[i], grad_norm):
+                    if total is not None:
+                        total += grad
+        return None, None, *found
+
+
+def _plain(eps, num_groups, w1, b1, w2, b2, *rest):
+    norms, groups = _unpack(rest, num_groups)
+    normed = (_norm(x, norm, eps)[0].to(w1.dtype) for x, norm in zip(groups, norms))
+    return [F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2) for x in normed]
+
+
+def _unpack(rest, num_groups):
+    """Part weights and biases of the norms, in turn, from the groups."""
+    norms = rest[: 2 * num_groups]
+    return list(zip(norms[::2], norms[1::2])), rest[2 * num_groups :]
+
+
+def _cut(lengths, weight):
+    """Cut the rows of several matrices, as if they were one, into pieces.
+
+    All is one piece where there is no small cache to stay in, and in half precision, in which sums
+    over pieces would be rounded at each.
+
+    Yields:
+        The parts of a piece, as pairs of a matrix's index and a slice of its rows.
+    """
+    total = sum(lengths)
+    num_pieces = 1
+    if weight.device.type == 'cpu' and weight.dtype.itemsize >= 4:
+        num_pieces = -(-total * len(weight) * weight.dtype.itemsize // PIECE_BYTES)
+    size = -(-total // num_pieces)
+    for start in range(0, total, size):
+        parts, offset = [], 0
+        for i, length in enumerate(lengths):
+            low, high = max(start - offset, 0), min(start + size - offset, length)
+            if low < high:
+                parts.append((i, slice(low, high)))
+            offset += length
+        yield parts
+
+
+def _norm(x, norm, eps):
+    return torch.native_layer_norm(x, norm[0].shape, *norm, eps)
+
+
+def _join(parts):
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _add_product(total, x, grad):
+    """Add the gradient (C_out, C_in) of a weight to ``total``, unless that is None."""
+    if total is not None:
+        total.mT.add_(linear(x.mT, grad.mT))
+
+
+def _add_sum(total, grad):
+    if total is not None:
+        total += grad.sum(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .linear import linear
 from .recording import ceil_div, pad_to
 
 
@@ -45,5 +46,5 @@ class PatchEmbed(nn.Module):
         x = x.unflatten(1, (grid[0], p)).unflatten(3, (grid[1], p))  # (B, h, P, w, P, C_in)
         x = x.permute(0, 1, 3, 2, 4, 5).reshape(batch, grid[0] * grid[1], p * p * channels)
         weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (C, P * P * C_in)
-        x = F.linear(x, weight, self.proj.bias)
+        x = linear(x, weight, self.proj.bias)
         return self.norm(x.to(self.proj.weight.dtype)), grid

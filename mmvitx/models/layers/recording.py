@@ -56,11 +56,15 @@ def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
     return x
 
 
-def is_exporting() -> bool:
-    """Whether a model is recorded to run elsewhere, so in PyTorch's own operators: export, trace.
+def is_recorded() -> bool:
+    """Whether a model is traced, exported or compiled, all of which want plain operators."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
-    ``torch.compiler.is_compiling()`` asks whether it is recorded for other sizes; that holds for
-    ``torch.compile`` too, which knows operators and gradient rules of our own.
+
+def is_exporting() -> bool:
+    """Whether a model is recorded to run elsewhere (export, trace), without operators of our own.
+
+    ``torch.compile`` knows those, and their gradients.
     """
     # torch.compiler.is_exporting() is what to ask, but to torch.compile it is True as well.
     return torch.jit.is_tracing() or getattr(torch.compiler, '_is_exporting_flag', False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .linear import call_linear
+
 
 class SelfAttention(nn.Module):
     r"""Multi-head self-attention by PyTorch's ``scaled_dot_product_attention``.
@@ -28,7 +30,7 @@ class SelfAttention(nn.Module):
         """Map (B, N, C) to (B, N, C)."""
         q, k, v = (
             t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, h, N, d)
-            for t in self.qkv(x).chunk(3, -1)
+            for t in call_linear(self.qkv, x).chunk(3, -1)
         )
         x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return call_linear(self.proj, x.transpose(1, 2).flatten(2))

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .linear import call_linear
 from .recording import is_exporting
 
 # A block holds as many rows of the heads' score matrices as fit into so many bytes: on a CPU a few
 # MB, so that they stay in the cache between one operation and the next; elsewhere what a device
 # need not wait for. Of 0.1 to 16 MB, 1 to 4 are the fastest on a CPU for 576, 1296 and 4200 tokens
 # (8 heads, float32, one and two threads), as long as a block has some 32 rows.
-BLOCK_BYTES = {'cpu': 2 << 20}
+BLOCK_BYTES = {'cpu': 3 << 20}
 BLOCK_BYTES_ELSEWHERE = 128 << 20
 MIN_ROWS = 32
 
@@ -102,10 +103,12 @@ class TalkingHeadsAttention(nn.Module):
         Returns:
             (B, H * W, C).
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, h, d)
+        qkv = call_linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, h, d)
         if self.window_size is None or max(size) <= self.window_size:
-            return self.proj(self._attend(qkv))
-        return self.proj(self._attend_in_windows(qkv.unflatten(1, size)).flatten(1, 2))
+            x = self._attend(qkv)
+        else:
+            x = self._attend_in_windows(qkv.unflatten(1, size)).flatten(1, 2)
+        return call_linear(self.proj, x)
 
     def _attend(self, qkv):
         mixes = self.proj_l.weight, self.proj_l.bias, self.proj_w.weight, self.proj_w.bias

@@ -46,11 +46,12 @@ def test_attention_at_67000_tokens(dtype, tolerance):
     x, cls_token = torch.randn(1, size[0] * size[1], dim), torch.randn(1, 1, dim)
     x[..., : dim // 2] += 3.0  # values that do not cancel in the sum
     with torch.no_grad():
-        expected = attention.double()(cls_token.double(), x.double(), size, crpe.double())
+        tokens, norm = (cls_token.double(), x.double()), torch.nn.Identity()
+        expected = attention.double()(tokens, norm, size, crpe.double())
         attention, crpe = attention.float(), crpe.float()
         enabled = dtype != torch.float32
         with torch.autocast('cpu', dtype if enabled else torch.bfloat16, enabled=enabled):
-            outs = attention(cls_token, x, size, crpe)
+            outs = attention((cls_token, x), norm, size, crpe)
     for out, reference in zip(outs, expected, strict=True):
         error = (out.double() - reference).pow(2).mean().sqrt() / reference.pow(2).mean().sqrt()
         assert error < tolerance
@@ -60,9 +61,9 @@ def test_without_crpe_the_class_output_is_the_same():
     torch.manual_seed(0)
     attention = ConvAttention(16, 8)
     crpe = WindowedDepthwiseConv(16, 8, {3: 2, 5: 3, 7: 3})
-    cls_token, x = torch.randn(2, 1, 16), torch.randn(2, 12, 16)
-    expected, _ = attention(cls_token, x, (3, 4), crpe)
-    (out,) = attention(cls_token, x, (3, 4), None)
+    tokens, norm = (torch.randn(2, 1, 16), torch.randn(2, 12, 16)), torch.nn.LayerNorm(16)
+    expected, _ = attention(tokens, norm, (3, 4), crpe)
+    (out,) = attention(tokens, norm, (3, 4), None)
     torch.testing.assert_close(out, expected)
 
 

@@ -1,0 +1,111 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmvitx.models.layers import Mlp
+from mmvitx.models.layers import linear as linear_module
+from mmvitx.models.layers.linear import call_linear, linear
+
+needs_onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, '_linear_pointwise'), reason='this PyTorch has no oneDNN'
+)
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=needs_onednn)])
+def onednn(request, monkeypatch):
+    """Once with MKL, once with oneDNN, whatever is faster here; and count oneDNN's products."""
+    monkeypatch.setattr(linear_module, 'has_fast_onednn', lambda: request.param)
+    calls, real = [], linear_module._onednn_linear
+    monkeypatch.setattr(
+        linear_module, '_onednn_linear', lambda *args: calls.append(args) or real(*args)
+    )
+    yield calls
+    assert bool(calls) == request.param
+
+
+def problem(dtype=torch.float32):
+    torch.manual_seed(0)
+    shapes = (2, 40, 24), (16, 24), (16,)
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def test_outputs_and_gradients(onednn):
+    inputs = problem()
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    out, expected = linear(*inputs), F.linear(*exact)
+    torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
+    gradients = torch.autograd.grad(out.square().sum(), inputs)
+    reference = torch.autograd.grad(expected.square().sum(), exact)
+    for ours, theirs in zip(gradients, reference, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, atol=1e-3, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(*inputs), out)
+        torch.testing.assert_close(linear(inputs[0], inputs[1]), out - inputs[2])
+
+
+def test_second_derivatives(onednn):
+    inputs = problem()
+    results = []
+    for function in (linear, F.linear):
+        first = torch.autograd.grad(function(*inputs).pow(3).sum(), inputs, create_graph=True)
+        loss = sum(gradient.square().sum() for gradient in first)
+        results.append(torch.autograd.grad(loss, inputs))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
+
+
+def test_only_what_needs_a_gradient_gets_one(onednn):
+    x, weight, bias = problem()
+    weight.requires_grad_(False)
+    linear(x, weight, bias).sum().backward()
+    assert weight.grad is None and x.grad is not None
+    torch.testing.assert_close(bias.grad, torch.full((16,), 80.0))
+
+
+def test_the_products_are_counted(onednn):
+    inputs = problem()
+    with FlopCounterMode(display=False) as counter:
+        linear(*inputs).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 80 * 24 * 16
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_other_dtypes_are_left_to_pytorch(dtype, monkeypatch):
+    monkeypatch.setattr(linear_module, '_onednn_linear', None)
+    inputs = problem(dtype)
+    assert linear(*inputs).dtype == dtype
+    with torch.autocast('cpu', torch.bfloat16):
+        assert linear(*problem()).dtype == torch.bfloat16
+
+
+@needs_onednn
+def test_what_records_a_model_sees_plain_operators(monkeypatch):
+    monkeypatch.setattr(linear_module, 'has_fast_onednn', lambda: True)
+    layer = nn.Linear(24, 16).requires_grad_(False)
+    traced = torch.jit.trace(lambda x: call_linear(layer, x), torch.randn(40, 24))
+    assert 'mkldnn' not in str(traced.graph)
+
+
+class Adapter(nn.Linear):
+    """A layer that has replaced another, as adapters do."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_replaced_layers_and_hooks_are_called():
+    mlp, norm, x = Mlp(8, 16), nn.LayerNorm(8), torch.randn(2, 20, 8)
+    (plain,) = mlp([x], [norm])
+    adapted = copy.deepcopy(mlp)
+    adapted.fc2 = Adapter(16, 8)
+    adapted.fc2.load_state_dict(mlp.fc2.state_dict())
+    torch.testing.assert_close(adapted([x], [norm])[0], plain + 1)
+    mlp.fc2.register_forward_hook(lambda layer, args, out: out + 2)
+    torch.testing.assert_close(mlp([x], [norm])[0], plain + 2)
+    torch.testing.assert_close(
+        call_linear(mlp.fc2, torch.zeros(20, 16)), mlp.fc2.bias + 2 + 0 * x[0]
+    )
