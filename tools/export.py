@@ -213,7 +213,9 @@ def output_names(model: nn.Module) -> list[str]:
 def load(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
     """Load what was written, to be run on a CPU."""
     if path.suffix == '.pt2':
-        return torch.export.load(path).module()
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of buffers that nothing writes to
+            return torch.export.load(path).module()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
