@@ -19,6 +19,7 @@ import torch
 from mmvitx.checkpoints.official import Converted
 from mmvitx.checkpoints.schemes import find_weights, read_checkpoint
 from mmvitx.engine import launch
+from mmvitx.engine.files import check_target, unfinished
 from mmvitx.errors import UserError
 
 
@@ -60,32 +61,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'written: {args.target}')
 
 
-def check_target(target: Path, force: bool) -> None:
-    """Refuse, before any work, a file that cannot be written.
-
-    Raises:
-        UserError: Its folder is missing, or it exists.
-    """
-    if target.is_dir() or not target.parent.is_dir():
-        raise UserError(f'{target} cannot be written: name a file in a folder that exists')
-    if target.exists() and not force:
-        raise UserError(f'{target} exists: name another file, or overwrite it with --force')
-
-
 def write(checkpoint: dict, target: Path) -> None:
     """Write a file: whole, or not at all.
 
     Raises:
         UserError: The folder cannot be written.
     """
-    unfinished = target.with_name(f'{target.name}.unfinished')
     try:
-        torch.save(checkpoint, unfinished)
-        unfinished.replace(target)
-    except (OSError, RuntimeError) as e:  # torch's own zip writer raises the latter
+        with unfinished(target) as path:
+            torch.save(checkpoint, path)
+    except RuntimeError as e:  # torch's own zip writer raises it
+        if isinstance(e, UserError):
+            raise
         raise UserError(f'{target} cannot be written: {e}') from e
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def print_names(converted: Converted) -> None:

@@ -37,10 +37,11 @@ LAUNCHERS = {
 }
 
 
-class _KeyValue(DictAction):
+class KeyValue(DictAction):
     """mmengine's ``--cfg-options``, with a sentence where it has a traceback."""
 
     def __call__(self, parser, namespace, values, option_string=None):
+        """Parse each, as argparse asks for."""
         for value in values:
             try:
                 super().__call__(parser, namespace, [value], option_string)
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=_KeyValue,
+        action=KeyValue,
         default={},
         metavar='KEY=VALUE',
         help='settings of the config to override, such as train_dataloader.batch_size=4',

@@ -251,7 +251,7 @@ class CaiT(VisionBackbone):
         if self.out_type == 'raw':
             return (x,)
         if self.out_type == 'cls_token':
-            cls_token = self.cls_token.expand(len(x), -1, -1)
+            cls_token = self.cls_token.expand(x.shape[0], -1, -1)
             for block in self.blocks_token_only:
                 cls_token = self.run(block, cls_token, x)
             return (self.norm(cls_token).squeeze(1),)

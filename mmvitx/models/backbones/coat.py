@@ -284,7 +284,7 @@ class CoaT(VisionBackbone):
         for i, blocks in enumerate(self.serial_blocks):
             x = scales[-1][1].unflatten(1, sizes[-1]) if i else images.permute(0, 2, 3, 1)
             x, size = self.patch_embeds[i](x)
-            tokens = self.cls_tokens[i].expand(len(x), -1, -1), x
+            tokens = self.cls_tokens[i].expand(x.shape[0], -1, -1), x
             del x  # not to hold it while the blocks run
             for block in blocks:
                 crpe = None if self._puts_out_cls_only(block) else self.crpes[i]

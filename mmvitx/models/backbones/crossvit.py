@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from mmvitx.models.layers import (
     PositionEmbeddingResizer,
     Pyramid,
     SelfAttention,
+    ceil_div,
+    pad_to,
     resample_tokens,
 )
 from mmvitx.registry import MODELS
@@ -66,8 +69,9 @@ class ConvPatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Embed a channels-last map: see :meth:`PatchEmbed.forward`."""
-        bottom, right = (-side % self.patch_size for side in x.shape[1:3])
-        x = self.proj(F.pad(x.permute(0, 3, 1, 2), (0, right, 0, bottom)))
+        p = self.patch_size
+        x = pad_to(x, [ceil_div(side, p) * p for side in x.shape[1:3]])
+        x = self.proj(x.permute(0, 3, 1, 2))
         x = x.to(self.proj[0].weight.dtype)
         return x.flatten(2).transpose(1, 2), tuple(x.shape[2:])
 
@@ -521,6 +525,9 @@ class CrossViT(VisionBackbone):
         _check_numbers(numbers, img_size, view_scales, fusion)
         self.arch, self.in_channels = arch, in_channels
         self.view_scales = tuple(view_scales)
+        self.view_ratios = [
+            Fraction(scale).limit_denominator(10**6).as_integer_ratio() for scale in view_scales
+        ]
         self.branch_strides = branch_strides = [
             patch / scale for patch, scale in zip(patch_sizes, self.view_scales)
         ]
@@ -558,7 +565,7 @@ class CrossViT(VisionBackbone):
             {str(b): embed(in_channels, dims[b], patch_sizes[b]) for b in branches}
         )
         grids = {
-            b: (math.ceil(_scaled(img_size, view_scales[b]) / patch_sizes[b]),) * 2
+            b: (ceil_div(_scale(img_size, self.view_ratios[b]), patch_sizes[b]),) * 2
             for b in branches
         }
         self.cls_token = nn.ParameterDict({str(b): _embedding(1, dims[b]) for b in branches})
@@ -592,11 +599,11 @@ class CrossViT(VisionBackbone):
         tokens, sizes = {}, {}
         for name, embed in self.patch_embed.items():
             b = int(name)
-            view = _resize_view(images, self.view_scales[b])
+            view = _resize_view(images, self.view_ratios[b])
             x, sizes[b] = embed(view.permute(0, 2, 3, 1))
             pos_embed = self.resize_pos_embed[name](self.pos_embed[name], sizes[b])
             cls_token = self.cls_token[name] + pos_embed[:, :1]
-            tokens[b] = Tokens(cls_token.expand(len(x), -1, -1), x + pos_embed[:, 1:])
+            tokens[b] = Tokens(cls_token.expand(x.shape[0], -1, -1), x + pos_embed[:, 1:])
 
         for block in self.blocks:
             tokens = block(tokens, sizes, self.run)
@@ -618,7 +625,7 @@ class CrossViT(VisionBackbone):
         scale = self.branch_strides[b] / stride
         if math.isclose(scale, 1):
             return x
-        return resample_tokens(x, size, scale, tuple(math.ceil(n / stride) for n in image_size))
+        return resample_tokens(x, size, scale, tuple(ceil_div(n, stride) for n in image_size))
 
     def position_embeddings(self) -> dict[str, tuple[int, tuple[int, int]]]:
         """Tell of each position embedding its number of extra tokens in front and its grid (H, W).
@@ -675,15 +682,17 @@ def _patch_embed(in_channels, dim, patch_size):
     return PatchEmbed(in_channels, dim, patch_size, norm_eps=None)
 
 
-def _scaled(side, scale):
-    return math.ceil(side * scale - 1e-6)  # so that 240 * (224 / 240) is 224 however it is rounded
+def _scale(side, ratio):
+    """Scale a side to whole pixels upwards, in whole numbers: 240 * (224 / 240) is 224."""
+    over, under = ratio
+    return ceil_div(side * over, under)
 
 
-def _resize_view(images, scale):
-    """Resize images bicubically by ``scale``, to whole pixels upwards."""
-    size = tuple(_scaled(side, scale) for side in images.shape[2:])
-    if size == tuple(images.shape[2:]):
+def _resize_view(images, ratio):
+    """Resize images bicubically by a ratio of whole numbers, to whole pixels upwards."""
+    if ratio == (1, 1):
         return images
+    size = tuple(_scale(side, ratio) for side in images.shape[2:])
     return F.interpolate(images, size=size, mode='bicubic', align_corners=False)
 
 

@@ -12,6 +12,7 @@ from .mlp import Mlp
 from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbeddingResizer, resize_position_embedding
 from .pyramid import Pyramid
+from .recording import ceil_div, pad_to
 from .resample import resample_tokens
 from .self_attention import SelfAttention
 from .talking_heads import TalkingHeadsAttention
@@ -28,6 +29,8 @@ __all__ = [
     'SelfAttention',
     'TalkingHeadsAttention',
     'WindowedDepthwiseConv',
+    'ceil_div',
+    'pad_to',
     'resample_tokens',
     'resize_position_embedding',
 ]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .depthwise_conv import WindowedDepthwiseConv
-from .linear import call_linear, is_plain, is_recorded, linear
+from .linear import call_linear, is_plain, linear
+from .recording import is_recorded
 
 
 def factorized_context(

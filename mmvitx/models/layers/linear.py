@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+from .recording import is_recorded
+
 MIN_ROWS = 16  # with fewer, as of class tokens, reading the weights is all that counts
 
 
@@ -57,11 +59,6 @@ def is_plain(*layers: nn.Module) -> bool:
         and not (layer._forward_hooks or layer._forward_pre_hooks)
         for layer in layers
     )
-
-
-def is_recorded() -> bool:
-    """Whether the model is traced, exported or compiled, all of which want plain operators."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 @cache

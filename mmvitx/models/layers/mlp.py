@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import is_plain, is_recorded, linear
+from .linear import is_plain, linear
+from .recording import is_recorded
 
 # On a CPU so many bytes of the hidden layer are worked on at a time. Products of fewer rows are
 # slower with two threads; what is larger leaves the cache and, new each time, costs page faults.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .linear import linear
+from .recording import ceil_div, pad_to
 
 
 class PatchEmbed(nn.Module):
@@ -40,10 +40,8 @@ class PatchEmbed(nn.Module):
         """
         p = self.patch_size
         batch, height, width, channels = x.shape
-        bottom, right = -height % p, -width % p
-        if bottom or right:
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
-        grid = ((height + bottom) // p, (width + right) // p)
+        grid = ceil_div(height, p), ceil_div(width, p)
+        x = pad_to(x, (grid[0] * p, grid[1] * p))
         x = x.unflatten(1, (grid[0], p)).unflatten(3, (grid[1], p))  # (B, h, P, w, P, C_in)
         x = x.permute(0, 1, 3, 2, 4, 5).reshape(batch, grid[0] * grid[1], p * p * channels)
         weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (C, P * P * C_in)

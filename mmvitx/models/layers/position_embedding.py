@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .recording import may_differ
+
 MAX_CACHED = 8  # sizes; at 800x1333 an embedding takes up to some 10 MB
 
 
@@ -45,7 +47,7 @@ def resize_position_embedding(
             f'has {num_places} places, which are no grid of {source_size[0]}x{source_size[1]}; '
             'give its grid (H, W) as source_size.'
         )
-    if tuple(size) == tuple(source_size):
+    if not may_differ(size, source_size):
         return pos_embed
     extra, grid = pos_embed.split([num_extra_tokens, num_places], 1)
     dtype = torch.promote_types(pos_embed.dtype, torch.float32)

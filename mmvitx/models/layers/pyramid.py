@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .recording import ceil_div, crop_to, pad_to
 
 IN_STRIDES = (8, 16)
 OUT_STRIDES = (4, 8, 16, 32)
@@ -86,14 +88,13 @@ class Pyramid(nn.Module):
         maps = []
         for x, in_stride, out_stride in zip(levels, self.in_strides, self.out_strides):
             size, to_size = (
-                tuple(math.ceil(n / stride) for n in image_size)
-                for stride in (in_stride, out_stride)
+                tuple(ceil_div(n, stride) for n in image_size) for stride in (in_stride, out_stride)
             )
             feature = _assemble(self.ups[str(out_stride)](x), size)
             while in_stride < out_stride:
-                feature = F.max_pool2d(feature, kernel_size=2, ceil_mode=True)
+                feature = _halve(feature)
                 in_stride *= 2
-            feature = feature[:, :, : to_size[0], : to_size[1]]
+            feature = crop_to(feature, to_size)
             maps.append(feature.to(x.dtype).contiguous())
         return tuple(maps)
 
@@ -104,6 +105,14 @@ def _make_up(dim, factor):
     if factor == 2:
         return Upsample(dim)
     return nn.Sequential(Upsample(dim), nn.LayerNorm(dim, eps=1e-6), nn.GELU(), Upsample(dim))
+
+
+def _halve(x):
+    """Pool a map by 2x2; the last row and column of odd sides by themselves."""
+    if not torch.compiler.is_compiling():
+        return F.max_pool2d(x, kernel_size=2, ceil_mode=True)
+    # Recorded for many sizes: ceil_mode would ask whether they are even.
+    return F.max_pool2d(pad_to(x, [ceil_div(n, 2) * 2 for n in x.shape[2:]], 'replicate'), 2)
 
 
 def _assemble(x, size):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .linear import call_linear
+from .recording import is_exporting
 
 # A block holds as many rows of the heads' score matrices as fit into so many bytes: on a CPU a few
 # MB, so that they stay in the cache between one operation and the next; elsewhere what a device
@@ -49,7 +50,7 @@ def talking_heads_attention(
 
     Source: arXiv 2003.02436; ``Attention_talking_head`` in CaiT's ``cait_models.py``.
     """
-    if torch.jit.is_tracing() or _is_exporting():
+    if is_exporting():
         return whole_matrix_attention(qkv, pre_weight, pre_bias, post_weight, post_bias)
     return _attend(qkv, pre_weight, pre_bias, post_weight, post_bias)
 
@@ -290,8 +291,3 @@ def _of_items(bias, x):
 
 def _compute_dtype(x):
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _is_exporting():
-    # torch.compiler.is_exporting() is what to ask, but to torch.compile it is True as well.
-    return getattr(torch.compiler, '_is_exporting_flag', False)

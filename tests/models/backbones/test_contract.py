@@ -13,6 +13,7 @@ import torch
 from families import NO_EFFECT, PATCH_SIZES, PUBLISHED, SMALL
 from mmcv.ops import RoIAlign
 from mmengine.model import BaseModule
+from torch._dynamo.testing import CompileCounter
 
 from mmvitx.registry import MODELS
 
@@ -246,6 +247,28 @@ def test_a_model_can_be_traced_with_gradients_on(name):
     traced = torch.jit.trace(model, images(64, 96), check_trace=False)
     torch.jit.save(traced, io.BytesIO())
     assert_same(traced(images(64, 96)), model(images(64, 96)))
+
+
+# Sides that 32 divides and does not, upright and lying. One batch: a batch of 1 compiles by itself.
+SIZES = [(64, 96), (97, 130), (128, 128), (75, 259), (200, 111), (160, 352), (333, 80)]
+
+
+@pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize('name', [name for name in SMALL if name != 'cait_windowed'])
+@pytest.mark.filterwarnings('ignore')
+def test_seven_sizes_take_two_compilations(name, train):
+    """The windows' kinds depend on what divides, so windowed attention is left out."""
+    torch.compiler.reset()
+    counter = CompileCounter()
+    model = build(name).train(train)
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    for size in SIZES:
+        with torch.set_grad_enabled(train):
+            outputs = compiled(images(*size, batch=2))
+        assert_same(outputs, model(images(*size, batch=2)))
+        if train:
+            loss_of(outputs).backward()
+    assert counter.frame_count <= 2
 
 
 # Low precision -----------------------------------------------------------------------------------
