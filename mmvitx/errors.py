@@ -6,3 +6,8 @@ class UserError(RuntimeError):
 
     The tools print the message without a traceback.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's message, or the error's name if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

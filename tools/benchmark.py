@@ -42,7 +42,7 @@ from mmvitx.engine.benchmarks import (
     write_plot,
     write_table,
 )
-from mmvitx.errors import UserError
+from mmvitx.errors import UserError, first_line
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
 from mmvitx.models.names import FAMILIES, find_model
@@ -142,7 +142,7 @@ def build_pair(work: Work) -> tuple[nn.Module, nn.Module, str]:
             names[0], pretrained=False, num_classes=NUM_CLASSES, img_size=size, **settings
         )
     except Exception as error:  # whatever it raises at a size that it was not made for
-        raise UserError(f'timm cannot build {names[0]} for {size}: {_first_line(error)}') from error
+        raise UserError(f'timm cannot build {names[0]} for {size}: {first_line(error)}') from error
     randomize(theirs)
 
     # position embeddings of the images' own size, as timm's: nothing to resize
@@ -214,7 +214,7 @@ def compare(ours: nn.Module, theirs: nn.Module, image: Tensor) -> float:
         except Exception as error:  # a size that it can be built for and not run with
             raise UserError(
                 f'the peer does not run with images of {tuple(image.shape[2:])}: '
-                f'{_first_line(error)}'
+                f'{first_line(error)}'
             ) from error
     shapes = [[tuple(result.shape) for result in each] for each in results]
     if shapes[0] != shapes[1]:
@@ -246,10 +246,6 @@ def _loss(outputs):
 
 def _as_tuple(output):
     return (output,) if isinstance(output, Tensor) else tuple(output)
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # The measurements. -------------------------------------------------------------------------------
@@ -452,7 +448,7 @@ def run_rows(
                 if len(rows) == 1:
                     raise
                 failed.append(name)
-                progress.write(f'{name}: {_first_line(error)}', file=sys.stderr)
+                progress.write(f'{name}: {first_line(error)}', file=sys.stderr)
                 continue
         for path, merge in files:
             save(records, path, merge)

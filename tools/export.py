@@ -27,7 +27,7 @@ from mmvitx.checkpoints import fitting
 from mmvitx.checkpoints.schemes import find_weights, read_checkpoint
 from mmvitx.engine import launch
 from mmvitx.engine.files import check_target, unfinished
-from mmvitx.errors import UserError
+from mmvitx.errors import UserError, first_line
 from mmvitx.models.backbones.base import OUT_TYPES
 from mmvitx.models.layers import TalkingHeadsAttention
 from mmvitx.models.names import find_model
@@ -163,7 +163,7 @@ def _failing(what):
         except OSError:
             raise
         except Exception as e:
-            raise UserError(f'{what}: {_first_line(e)}') from e
+            raise UserError(f'{what}: {first_line(e)}') from e
 
 
 def bicubic(
@@ -245,7 +245,7 @@ def check(model: nn.Module, path: Path, tolerance: float = TOLERANCE) -> None:
             print(f'{batch:5} {height:6} {width:5}  {found:.1e}')
             worst = max(worst, math.inf if math.isnan(found) else found)
     except Exception as e:  # whatever a runtime raises
-        raise UserError(f'the exported file does not run: {_first_line(e)}') from e
+        raise UserError(f'the exported file does not run: {first_line(e)}') from e
     if worst > tolerance:
         raise UserError(
             f'the exported file differs from the model by {worst:.1e} of the standard deviation, '
@@ -258,10 +258,6 @@ def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     if [out.shape for out in outputs] != [ref.shape for ref in expected]:
         return math.inf
     return max(((a - b).abs().max() / b.std()).item() for a, b in zip(outputs, expected))
-
-
-def _first_line(error: Exception) -> str:
-    return f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0]}'
 
 
 def main(argv: Sequence[str] | None = None) -> None:

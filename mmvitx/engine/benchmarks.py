@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mmvitx.engine.files import unfinished
 from mmvitx.engine.measure import THRESHOLDS
 from mmvitx.errors import UserError
 
@@ -160,12 +161,8 @@ def save(records: Sequence[dict], path: Path, merge: bool) -> None:
     if merge and path.exists():
         names = {name_work(record) for record in records}
         records = [r for r in load(path) if name_work(r) not in names] + list(records)
-    unfinished = path.with_name(path.name + '.part')
-    try:
-        unfinished.write_text(json.dumps(records, indent=1) + '\n')
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f'{path} cannot be written ({error.strerror})') from error
+    with unfinished(path) as part:
+        part.write_text(json.dumps(records, indent=1) + '\n')
 
 
 def load(path: Path) -> list[dict]:

@@ -38,6 +38,7 @@ def measure_time(run: Callable[[], object], device: str, calls: int = 1) -> floa
         calls: How many are measured together.
     """
     _synchronize(device)
+    collects = gc.isenabled()
     gc.disable()  # it would strike some calls and not others
     try:
         start = time.perf_counter()
@@ -46,7 +47,8 @@ def measure_time(run: Callable[[], object], device: str, calls: int = 1) -> floa
         _synchronize(device)
         return (time.perf_counter() - start) / calls
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def take_turns(timers: Sequence[Callable[[], float]], turns: int) -> Iterator[list[float]]:

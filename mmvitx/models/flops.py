@@ -28,4 +28,11 @@ def _talking_heads(qkv_shape, *_, out_shape=None, **__) -> int:
     return 2 * batch * length**2 * (2 * heads * dim + 2 * heads**2)
 
 
+def _linear(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
+    """Count a linear layer by oneDNN."""
+    return 2 * x_shape.numel() * weight_shape[0]
+
+
 _OURS = {torch.ops.mmvitx.talking_heads_attention: _talking_heads}
+if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+    _OURS[torch.ops.mkldnn._linear_pointwise] = _linear

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .depthwise_conv import WindowedDepthwiseConv
-from .linear import call_linear, is_plain, linear
+from .linear import call_linear, is_plain, linear, needs_gradient
 from .recording import is_recorded
 
 
@@ -112,7 +112,8 @@ class ConvAttention(nn.Module):
 
 def _recompute(function, *inputs):
     """Call a function; its backward pass will compute it again from its inputs."""
-    if torch.is_grad_enabled() and not is_recorded():
+    tensors = (each for each in inputs if isinstance(each, Tensor))
+    if needs_gradient(*tensors) and not is_recorded():
         return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return function(*inputs)
 

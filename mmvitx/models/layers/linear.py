@@ -1,22 +1,24 @@
 """Linear layers, by the faster of the two libraries that PyTorch has for them on a CPU.
 
-PyTorch computes float32 products on a CPU with MKL, and MKL does not use AVX-512 on processors that
-are not Intel's. oneDNN, which PyTorch is built with as well, does: on an AMD EPYC with AVX-512 (two
+PyTorch computes float32 products on a CPU with MKL, and MKL does not use AVX-512 on AMD's
+processors. oneDNN, which PyTorch is built with as well, does: on an AMD EPYC with AVX-512 (two
 cores, torch 2.11) 200 to 250 GMAC/s where MKL has 100 to 110, forward and for both gradients, with
 errors of the same size.
 """
 
 from __future__ import annotations
 
+import platform
 from functools import cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
 from .recording import is_recorded
 
+_HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'
 MIN_ROWS = 16  # with fewer, as of class tokens, reading the weights is all that counts
 
 
@@ -30,6 +32,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns:
         (..., C_out), of the dtype of ``x``, under autocast of its.
+
+    Its gradient rule has gradients itself, but is unknown to the transforms of ``torch.func``.
     """
     if (
         is_recorded()  # the first question: a compiler cannot read the others
@@ -39,7 +43,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or not has_fast_onednn()
     ):
         return F.linear(x, weight, bias)
-    if torch.is_grad_enabled():
+    if needs_gradient(x, weight, bias):
         return _Linear.apply(x, weight, bias)
     return _onednn_linear(x, weight, bias)
 
@@ -50,26 +54,35 @@ def call_linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def is_plain(*layers: nn.Module) -> bool:
-    """Whether layers may be computed from their parameters, without being called.
+    """Whether layers may be computed from their weight and bias, without being called.
 
-    Not where one was replaced, by an adapter or a quantized layer, or has hooks.
+    Not where one was replaced, by an adapter or a quantized layer, or has hooks or a tensor of
+    another kind.
     """
     return all(
         type(layer) in (nn.Linear, nn.LayerNorm)
-        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not any(getattr(layer, hooks) for hooks in _HOOKS)
+        and 'forward' not in vars(layer)
+        and type(layer.weight) is type(layer.bias) is nn.Parameter
         for layer in layers
     )
+
+
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Whether what is computed of these tensors is to have a gradient."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 @cache
 def has_fast_onednn() -> bool:
     """Whether oneDNN's float32 products are faster here than those of MKL."""
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
-    return (
-        hasattr(torch.ops.mkldnn, '_linear_pointwise')
-        and bool(capabilities.get('avx512_f'))
-        and 'intel' not in capabilities.get('cpu_name', 'intel').lower()
-    )
+    if torch.backends.cpu.get_cpu_capability() != 'AVX512':
+        return False
+    try:
+        processor = Path('/proc/cpuinfo').read_text()
+    except OSError:  # not Linux
+        processor = platform.processor()
+    return 'AuthenticAMD' in processor and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 
 
 def _is_float32_on_cpu(x, weight):
@@ -101,8 +114,3 @@ class _Linear(torch.autograd.Function):
         # in this order, as the number of rows is the largest of the three, it is the fastest
         grad_weight = linear(x.reshape(-1, x.shape[-1]).mT, flat.mT).mT if needs_weight else None
         return grad_x, grad_weight, flat.sum(0) if needs_bias else None
-
-
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-def _flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
-    return 2 * x_shape.numel() * weight_shape[0]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import is_plain, linear
+from .linear import is_plain, linear, needs_gradient
 from .recording import is_recorded
 
 # On a CPU so many bytes of the hidden layer are worked on at a time. Products of fewer rows are
@@ -39,16 +39,23 @@ class Mlp(nn.Module):
 
         Args:
             groups: Tokens (..., C) each.
-            norms: The norm of each group, all of one epsilon.
+            norms: The norm of each group.
 
         Returns:
             Tensors shaped like ``groups``, under autocast of its dtype.
         """
-        if is_recorded() or not is_plain(self.fc1, self.fc2, *norms):
-            return [self.fc2(F.gelu(self.fc1(norm(x)))) for x, norm in zip(groups, norms)]
         device = groups[0].device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else groups[0].dtype
+        if (
+            is_recorded()
+            or not is_plain(self.fc1, self.fc2, *norms)
+            or len({norm.eps for norm in norms}) > 1
+            or not any(x.numel() for x in groups)
+            or not torch.amp.is_autocast_available(device)  # meta tensors
+        ):
+            return [self.fc2(F.gelu(self.fc1(norm(x)))) for x, norm in zip(groups, norms)]
+        dtype = self.fc1.weight.dtype
+        if torch.is_autocast_enabled(device) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(device)
         linears = (
             parameter.to(dtype)
             for layer in (self.fc1, self.fc2)
@@ -57,7 +64,7 @@ class Mlp(nn.Module):
         norm_parameters = (parameter for norm in norms for parameter in (norm.weight, norm.bias))
         tensors = *linears, *norm_parameters, *groups
         with torch.autocast(device, enabled=False):
-            if torch.is_grad_enabled():
+            if needs_gradient(*tensors):
                 return list(_NormMlp.apply(norms[0].eps, len(groups), *tensors))
             return _forward(norms[0].eps, len(groups), *tensors)
 
@@ -97,6 +104,8 @@ class _NormMlp(torch.autograd.Function):
         saved = ctx.saved_tensors
         tensors, hidden = saved[: len(needs)], saved[len(needs) :]
         if torch.is_grad_enabled():  # second derivatives are asked for: those of plain operations
+            # by a name of its own each, as one norm may serve several groups
+            tensors = [tensor.view_as(tensor) for tensor in tensors]
             wanted = [tensor for tensor, need in zip(tensors, needs) if need]
             outs = _plain(ctx.eps, ctx.num_groups, *tensors)
             found = iter(torch.autograd.grad(outs, wanted, grads, create_graph=True))
@@ -105,7 +114,10 @@ class _NormMlp(torch.autograd.Function):
         w1, _, w2, _, *rest = tensors
         norms, groups = _unpack(rest, ctx.num_groups)
         flat, flat_grads = ([x.reshape(-1, x.shape[-1]) for x in xs] for xs in (groups, grads))
-        found = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needs)]
+        found = [
+            torch.zeros_like(t, memory_format=torch.contiguous_format) if need else None
+            for t, need in zip(tensors, needs)
+        ]
         (grad_w1, grad_b1, grad_w2, grad_b2), grad_rest = found[:4], found[4:]
         grad_norms, grad_groups = _unpack(grad_rest, ctx.num_groups)
         for parts, h in zip(_cut([len(x) for x in flat], w1), hidden):
@@ -119,11 +131,18 @@ class _NormMlp(torch.autograd.Function):
             _add_sum(grad_b1, g)
             if not any(needs[4:]):
                 continue
-            g = linear(g, w1.mT).to(flat[0].dtype).split([len(y) for y, *_ in normed])
+            g = linear(g, w1.mT).split([len(y) for y, *_ in normed])
             for (i, rows), (_, mean, rstd), grad in zip(parts, normed, g):
                 weight, bias = norms[i]
                 grad_x, *grad_norm = torch.ops.aten.native_layer_norm_backward(
-                    grad, flat[i][rows], weight.shape, mean, rstd, weight, bias, (True,) * 3
+                    grad.to(flat[i].dtype),
+                    flat[i][rows],
+                    weight.shape,
+                    mean,
+                    rstd,
+                    weight,
+                    bias,
+                    (True,) * 3,
                 )
                 if grad_groups[i] is not None:
                     grad_groups[i].view_as(flat[i])[rows] = grad_x

@@ -1,14 +1,16 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from mmvitx.models.flops import multiply_adds
 from mmvitx.models.layers import Mlp
 from mmvitx.models.layers import linear as linear_module
-from mmvitx.models.layers.linear import call_linear, linear
+from mmvitx.models.layers.linear import call_linear, is_plain, linear
 
 needs_onednn = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, '_linear_pointwise'), reason='this PyTorch has no oneDNN'
@@ -68,13 +70,12 @@ def test_only_what_needs_a_gradient_gets_one(onednn):
 
 def test_the_products_are_counted(onednn):
     inputs = problem()
-    with FlopCounterMode(display=False) as counter:
-        linear(*inputs).sum().backward()
-    assert counter.get_total_flops() == 3 * 2 * 80 * 24 * 16
+    assert multiply_adds(lambda: linear(*inputs).sum().backward()) == 3 * 80 * 24 * 16
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
 def test_other_dtypes_are_left_to_pytorch(dtype, monkeypatch):
+    monkeypatch.setattr(linear_module, 'has_fast_onednn', lambda: True)
     monkeypatch.setattr(linear_module, '_onednn_linear', None)
     inputs = problem(dtype)
     assert linear(*inputs).dtype == dtype
@@ -109,3 +110,57 @@ def test_replaced_layers_and_hooks_are_called():
     torch.testing.assert_close(
         call_linear(mlp.fc2, torch.zeros(20, 16)), mlp.fc2.bias + 2 + 0 * x[0]
     )
+
+
+def change_nothing(layer):
+    pass
+
+
+def replace_forward(layer):
+    layer.forward = lambda x: x
+
+
+def replace_weight(layer):
+    class Quantized(nn.Parameter):
+        pass
+
+    layer.weight = Quantized(layer.weight.data)
+
+
+@pytest.mark.parametrize(
+    ('change', 'plain'),
+    [
+        (change_nothing, True),
+        (replace_forward, False),
+        (replace_weight, False),
+        (lambda layer: layer.register_parameter('bias', None), False),
+        (lambda layer: layer.register_forward_pre_hook(print), False),
+        (lambda layer: layer.register_full_backward_hook(print), False),
+        (lambda layer: layer.register_full_backward_pre_hook(print), False),
+    ],
+)
+def test_what_is_more_than_its_parameters_is_not_plain(change, plain):
+    layer = nn.Linear(4, 2)
+    change(layer)
+    assert is_plain(layer) == plain
+
+
+def test_without_onednn_the_package_works():
+    code = """
+import torch
+namespace = type(torch.ops.mkldnn)
+real = namespace.__getattr__
+def missing(self, name):
+    if name == '_linear_pointwise':
+        raise AttributeError(name)
+    return real(self, name)
+namespace.__getattr__ = missing
+torch.ops.mkldnn.__dict__.pop('_linear_pointwise', None)
+from mmvitx.models.backbones import CoaT
+from mmvitx.models.flops import multiply_adds
+from mmvitx.models.layers.linear import has_fast_onednn
+model = CoaT('lite_tiny')
+assert multiply_adds(lambda: model(torch.zeros(1, 3, 64, 64))) > 0
+assert not has_fast_onednn()
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)

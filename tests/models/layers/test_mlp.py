@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -71,16 +73,52 @@ def test_what_norm_and_gelu_put_out_is_not_kept(pieces):
     assert kept == 2 * sum(LENGTHS) * 24  # the input of the GELU
 
 
-def test_second_derivatives_are_those_of_plain_layers():
+def test_nothing_is_kept_where_nothing_needs_a_gradient():
+    mlp, norms, groups = build()
+    for tensor in (*groups, *norms.parameters(), *mlp.parameters()):
+        tensor.requires_grad_(False)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        outs = mlp(groups, norms)
+    assert not kept and not any(out.requires_grad for out in outs)
+
+
+def test_tokens_in_any_layout():
+    mlp, norms, groups = build()
+    flipped = [x.detach().mT.contiguous().mT.requires_grad_() for x in groups]
+    expected = gradients(mlp(groups, norms), groups)
+    for ours, theirs in zip(gradients(mlp(flipped, norms), flipped), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_no_tokens_at_all():
+    mlp, norms, _ = build()
+    x = torch.zeros(0, 4, 8, requires_grad=True)
+    (out,) = mlp([x], norms[:1])
+    out.sum().backward()
+    assert out.shape == x.grad.shape == (0, 4, 8)
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_second_derivatives_are_those_of_plain_layers(shared):
     mlp, norms, groups = build(torch.float64)
-    inputs = *groups, *norms.parameters(), *mlp.parameters()
+    if shared:  # one norm for all groups, of which one is computed from another
+        norms = nn.ModuleList([norms[0]] * len(norms))
+        inputs = groups[0], *norms[0].parameters(), *mlp.parameters()
+    else:
+        inputs = *groups, *norms.parameters(), *mlp.parameters()
     results = []
-    for outs in (mlp(groups, norms), plain(mlp, groups, norms)):
+    for function in (mlp, partial(plain, mlp)):
+        if shared:
+            groups = [groups[0], groups[0].sin(), groups[0].cos()]
+        outs = function(groups, norms)
         loss = sum(out.square().sum() for out in outs)
         first = torch.autograd.grad(loss, inputs, create_graph=True)
+        results.append(first)
         results.append(torch.autograd.grad(sum(g.square().sum() for g in first), inputs))
-    for ours, expected in zip(*results, strict=True):
-        torch.testing.assert_close(ours, expected)
+    ours, expected = results[0] + results[1], results[2] + results[3]
+    for gradient, reference in zip(ours, expected, strict=True):
+        torch.testing.assert_close(gradient, reference)
 
 
 def test_one_token_alone():
