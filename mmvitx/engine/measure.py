@@ -1,8 +1,9 @@
-"""Measuring how long a call takes, how much memory it needs, and on what that was measured."""
+"""Measuring time and memory of a call, on what that was, and how far two results are apart."""
 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import platform
 import statistics
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.autograd.profiler import profile
 
 from mmvitx.models.layers.linear import linear
@@ -95,6 +97,22 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
     while len(seconds) < 12 and sum(seconds) < 2:  # seconds each where a CPU has no such product
         seconds += [measure_time(partial(f, a, b), device) for f in (torch.mm, linear)]
     return side**3 / min(seconds)
+
+
+def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Give the largest difference of several tensors over the standard deviation of each.
+
+    Args:
+        outputs: Tensors.
+        expected: What they should be.
+
+    Returns:
+        The difference; inf for other shapes and where one is not a number.
+    """
+    if [out.shape for out in outputs] != [ref.shape for ref in expected]:
+        return math.inf
+    found = [((a - b).abs().max() / b.std()).item() for a, b in zip(outputs, expected)]
+    return math.inf if any(map(math.isnan, found)) else max(found)
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,31 +1,6 @@
-# CIFAR-100 at the 240 pixels of CrossViT; the host downloads it into data/cifar100.
-data_preprocessor = dict(
-    num_classes=100,
-    mean=[123.675, 116.28, 103.53],  # ImageNet's, as in the pretraining
-    std=[58.395, 57.12, 57.375],
-    to_rgb=False,  # the host's CIFAR is read as RGB
-)
-train_pipeline = [
-    dict(type='RandomResizedCrop', scale=240, backend='pillow', interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='ResizeEdge', scale=274, backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=240),
-    dict(type='PackInputs'),
-]
+# CIFAR-100 as CIFAR-10; the host downloads it into data/cifar100.
+_base_ = './cifar10_240.py'
+data_preprocessor = dict(num_classes=100)
 dataset = dict(type='CIFAR100', data_root='data/cifar100')
-train_dataloader = dict(
-    batch_size=96,
-    num_workers=4,
-    dataset=dict(split='train', pipeline=train_pipeline, **dataset),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
-val_dataloader = test_dataloader = dict(
-    batch_size=96,
-    num_workers=4,
-    dataset=dict(split='test', pipeline=test_pipeline, **dataset),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, 5))
+train_dataloader = dict(dataset=dataset)
+val_dataloader = test_dataloader = dict(dataset=dataset)

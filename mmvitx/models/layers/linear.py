@@ -25,6 +25,8 @@ MIN_ROWS = 16  # with fewer, as of class tokens, reading the weights is all that
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Compute :math:`x W^\top + b`: ``torch.nn.functional.linear``, on some CPUs faster.
 
+    Its gradient rule has gradients itself, but is unknown to the transforms of ``torch.func``.
+
     Args:
         x: (..., C_in).
         weight: (C_out, C_in), any strides.
@@ -32,8 +34,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns:
         (..., C_out), of the dtype of ``x``, under autocast of its.
-
-    Its gradient rule has gradients itself, but is unknown to the transforms of ``torch.func``.
     """
     if (
         is_recorded()  # the first question: a compiler cannot read the others
