@@ -33,6 +33,7 @@ def _linear(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
     return 2 * x_shape.numel() * weight_shape[0]
 
 
-_OURS = {torch.ops.mmvitx.talking_heads_attention: _talking_heads}
-if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
-    _OURS[torch.ops.mkldnn._linear_pointwise] = _linear
+_OURS = {
+    torch.ops.mmvitx.talking_heads_attention: _talking_heads,
+    torch.ops.mmvitx.linear: _linear,
+}

@@ -9,14 +9,13 @@ errors of the same size.
 from __future__ import annotations
 
 import platform
-from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .recording import is_recorded
+from .recording import is_exporting
 
 _HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'
 MIN_ROWS = 16  # with fewer, as of class tokens, reading the weights is all that counts
@@ -36,15 +35,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         (..., C_out), of the dtype of ``x``, under autocast of its.
     """
     if (
-        is_recorded()  # the first question: a compiler cannot read the others
+        is_exporting()
         or not _is_float32_on_cpu(x, weight)
-        or x[..., 0].numel() < MIN_ROWS
+        or x.numel() < MIN_ROWS * x.shape[-1]
         or torch.is_autocast_enabled('cpu')
-        or not has_fast_onednn()
+        or not HAS_FAST_ONEDNN
     ):
         return F.linear(x, weight, bias)
-    if needs_gradient(x, weight, bias):
-        return _Linear.apply(x, weight, bias)
     return _onednn_linear(x, weight, bias)
 
 
@@ -73,9 +70,7 @@ def needs_gradient(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-@cache
-def has_fast_onednn() -> bool:
-    """Whether oneDNN's float32 products are faster here than those of MKL."""
+def _has_fast_onednn() -> bool:
     if torch.backends.cpu.get_cpu_capability() != 'AVX512':
         return False
     try:
@@ -83,6 +78,11 @@ def has_fast_onednn() -> bool:
     except OSError:  # not Linux
         processor = platform.processor()
     return 'AuthenticAMD' in processor and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+
+
+# Whether oneDNN's float32 products are faster here than those of MKL. A constant, as a compiler
+# cannot ask a processor.
+HAS_FAST_ONEDNN = _has_fast_onednn()
 
 
 def _is_float32_on_cpu(x, weight):
@@ -93,24 +93,29 @@ def _is_float32_on_cpu(x, weight):
     )
 
 
-def _onednn_linear(x, weight, bias):
+@torch.library.custom_op('mmvitx::linear', mutates_args=())
+def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
 
 
-class _Linear(torch.autograd.Function):
+@_onednn_linear.register_fake
+def _(x, weight, bias):
+    return x.new_empty(*x.shape[:-1], len(weight))
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _backward(ctx, grad):
     """The gradients are products of the same kind, so they have gradients themselves."""
+    x, weight = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+    grad_x = linear(grad, weight.mT) if needs_x else None
+    flat = grad.reshape(-1, grad.shape[-1])
+    # in this order, as the number of rows is the largest of the three, it is the fastest
+    grad_weight = linear(x.reshape(-1, x.shape[-1]).mT, flat.mT).mT if needs_weight else None
+    return grad_x, grad_weight, flat.sum(0) if needs_bias else None
 
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return _onednn_linear(x, weight, bias)
 
-    @staticmethod
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_x = linear(grad, weight.mT) if needs_x else None
-        flat = grad.reshape(-1, grad.shape[-1])
-        # in this order, as the number of rows is the largest of the three, it is the fastest
-        grad_weight = linear(x.reshape(-1, x.shape[-1]).mT, flat.mT).mT if needs_weight else None
-        return grad_x, grad_weight, flat.sum(0) if needs_bias else None
+_onednn_linear.register_autograd(_backward, setup_context=_save)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import is_plain, linear, needs_gradient
+from .linear import call_linear, is_plain, linear, needs_gradient
 from .recording import is_recorded
 
 # On a CPU so many bytes of the hidden layer are worked on at a time. Products of fewer rows are
@@ -52,7 +52,8 @@ class Mlp(nn.Module):
             or not any(x.numel() for x in groups)
             or not torch.amp.is_autocast_available(device)  # meta tensors
         ):
-            return [self.fc2(F.gelu(self.fc1(norm(x)))) for x, norm in zip(groups, norms)]
+            hidden = (call_linear(self.fc1, norm(x)) for x, norm in zip(groups, norms))
+            return [call_linear(self.fc2, F.gelu(x)) for x in hidden]
         dtype = self.fc1.weight.dtype
         if torch.is_autocast_enabled(device) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)

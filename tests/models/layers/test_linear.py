@@ -20,7 +20,7 @@ needs_onednn = pytest.mark.skipif(
 @pytest.fixture(params=[False, pytest.param(True, marks=needs_onednn)])
 def onednn(request, monkeypatch):
     """Once with MKL, once with oneDNN, whatever is faster here; and count oneDNN's products."""
-    monkeypatch.setattr(linear_module, 'has_fast_onednn', lambda: request.param)
+    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', request.param)
     calls, real = [], linear_module._onednn_linear
     monkeypatch.setattr(
         linear_module, '_onednn_linear', lambda *args: calls.append(args) or real(*args)
@@ -75,7 +75,7 @@ def test_the_products_are_counted(onednn):
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
 def test_other_dtypes_are_left_to_pytorch(dtype, monkeypatch):
-    monkeypatch.setattr(linear_module, 'has_fast_onednn', lambda: True)
+    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
     monkeypatch.setattr(linear_module, '_onednn_linear', None)
     inputs = problem(dtype)
     assert linear(*inputs).dtype == dtype
@@ -85,7 +85,7 @@ def test_other_dtypes_are_left_to_pytorch(dtype, monkeypatch):
 
 @needs_onednn
 def test_what_records_a_model_sees_plain_operators(monkeypatch):
-    monkeypatch.setattr(linear_module, 'has_fast_onednn', lambda: True)
+    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
     layer = nn.Linear(24, 16).requires_grad_(False)
     traced = torch.jit.trace(lambda x: call_linear(layer, x), torch.randn(40, 24))
     assert 'mkldnn' not in str(traced.graph)
@@ -158,9 +158,9 @@ namespace.__getattr__ = missing
 torch.ops.mkldnn.__dict__.pop('_linear_pointwise', None)
 from mmvitx.models.backbones import CoaT
 from mmvitx.models.flops import multiply_adds
-from mmvitx.models.layers.linear import has_fast_onednn
+from mmvitx.models.layers.linear import HAS_FAST_ONEDNN
 model = CoaT('lite_tiny')
 assert multiply_adds(lambda: model(torch.zeros(1, 3, 64, 64))) > 0
-assert not has_fast_onednn()
+assert not HAS_FAST_ONEDNN
 """
     subprocess.run([sys.executable, '-c', code], check=True)
