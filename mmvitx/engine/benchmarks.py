@@ -136,10 +136,11 @@ def name_work(record: dict) -> str:
 def is_met(record: dict) -> bool | None:
     """Whether the medians lie under target plus interquartile range; None without a target.
 
-    Memory has no spread: it is the same each time.
+    Memory has no spread: it is the same each time. Targets are for the first form of a device.
     """
     time_target, memory_target = record['time_target'], record['memory_target']
-    if time_target is None and memory_target is None:
+    of_this_form = Form.of(record) == FORMS[record['device']][0]
+    if not of_this_form or (time_target is None and memory_target is None):
         return None
     low, high = record['time_ratio_quartiles']
     return (time_target is None or record['time_ratio'] <= time_target + high - low) and (
@@ -248,9 +249,12 @@ def write_table(folder: Path) -> None:
             for i, records in enumerate(columns.values()):
                 record = records.get(row.name)
                 time, memory = _ratios(record)
-                met = record and is_met({**record, **row.describe()})
-                targets = ['' if target is None else str(target) for target in row[2:]]
-                full = [time, targets[0], memory, targets[1], YES[met]]
+                targets = dict(time_target=row.time, memory_target=row.memory)
+                met = record and is_met({**record, **targets})
+                time_target, memory_target = (
+                    '' if target is None else str(target) for target in targets.values()
+                )
+                full = [time, time_target, memory, memory_target, YES[met]]
                 cells += full if i == 0 else full[:3:2]
             rows.append(cells)
         text += [f'## {device.upper()}', '', *['Not measured.', ''] * (not any(columns.values()))]

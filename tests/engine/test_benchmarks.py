@@ -36,7 +36,7 @@ def cells(folder, name):
     return [cell.strip() for cell in line.split('|')[2:-1]]
 
 
-def test_the_rows_of_the_issue_have_its_targets():
+def test_the_suite_has_its_targets():
     targets = {row.name: (row.time, row.memory) for row in SUITES['cpu']}
     assert len(targets) == len(SUITES['cpu'])
     assert targets['coat_small 1x512x512 train'] == (0.80, 0.7)
@@ -51,6 +51,18 @@ def test_met_is_under_target_plus_interquartile_range():
     assert benchmarks.is_met(make_record(row, memory=0.71)) is False
     assert benchmarks.is_met(make_record(row._replace(time=None, memory=None))) is None
     assert benchmarks.is_met(make_record(row._replace(time=None), time=9)) is True
+
+
+def test_targets_are_for_the_first_form_of_a_device():
+    row = SUITES['cpu'][0]
+    assert benchmarks.is_met(make_record(row, COMPILED)) is None
+    assert benchmarks.is_met(make_record(row, BFLOAT16)) is None
+    row = SUITES['cuda'][1]
+    row = row._replace(work=row.work._replace(device='cuda'))
+    eager, compiled, _ = FORMS['cuda']
+    assert benchmarks.is_met(make_record(row, eager, time=0.4)) is True
+    assert benchmarks.is_met(make_record(row, eager)) is False
+    assert benchmarks.is_met(make_record(row, compiled, time=0.4)) is None
 
 
 def test_all_files_make_one_table(tmp_path):
