@@ -34,15 +34,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., C_out), of the dtype of ``x``, under autocast of its.
     """
-    if (
-        is_exporting()
-        or not _is_float32_on_cpu(x, weight)
-        or x.numel() < MIN_ROWS * x.shape[-1]
-        or torch.is_autocast_enabled('cpu')
-        or not HAS_FAST_ONEDNN
-    ):
-        return F.linear(x, weight, bias)
-    return _onednn_linear(x, weight, bias)
+    return (_onednn_linear if _takes_onednn(x, weight) else F.linear)(x, weight, bias)
+
+
+def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """Compute the gradient of a linear layer's weight.
+
+    Args:
+        x: (N, C_in), what went in.
+        grad: (N, C_out), the gradient of what came out, of the same dtype.
+
+    Returns:
+        (C_out, C_in).
+    """
+    if _takes_onednn(x.mT, grad):
+        # in this order, as the number of rows is the largest of the three, it is the fastest
+        return _onednn_linear(x.mT, grad.mT, None).mT
+    return grad.mT @ x
 
 
 def call_linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -85,11 +93,15 @@ def _has_fast_onednn() -> bool:
 HAS_FAST_ONEDNN = _has_fast_onednn()
 
 
-def _is_float32_on_cpu(x, weight):
+def _takes_onednn(x, weight):
     return (
-        x.device.type == 'cpu'
+        not is_exporting()
+        and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and torch.backends.mkldnn.enabled
+        and x.numel() >= MIN_ROWS * x.shape[-1]
+        and not torch.is_autocast_enabled('cpu')
+        and HAS_FAST_ONEDNN
     )
 
 
@@ -112,9 +124,8 @@ def _backward(ctx, grad):
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad
     grad_x = linear(grad, weight.mT) if needs_x else None
-    flat = grad.reshape(-1, grad.shape[-1])
-    # in this order, as the number of rows is the largest of the three, it is the fastest
-    grad_weight = linear(x.reshape(-1, x.shape[-1]).mT, flat.mT).mT if needs_weight else None
+    x, flat = (t.reshape(-1, t.shape[-1]) for t in (x, grad))
+    grad_weight = weight_gradient(x, flat) if needs_weight else None
     return grad_x, grad_weight, flat.sum(0) if needs_bias else None
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import call_linear, is_plain, linear, needs_gradient
+from .linear import call_linear, is_plain, linear, needs_gradient, weight_gradient
 from .recording import is_recorded
 
 # On a CPU so many bytes of the hidden layer are worked on at a time. Products of fewer rows are
@@ -57,28 +57,25 @@ class Mlp(nn.Module):
         dtype = self.fc1.weight.dtype
         if torch.is_autocast_enabled(device) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
-        linears = (
-            parameter.to(dtype)
-            for layer in (self.fc1, self.fc2)
-            for parameter in (layer.weight, layer.bias)
-        )
-        norm_parameters = (parameter for norm in norms for parameter in (norm.weight, norm.bias))
-        tensors = *linears, *norm_parameters, *groups
+        layers = self.fc1, self.fc2, *norms
+        parameters = (parameter for layer in layers for parameter in (layer.weight, layer.bias))
+        tensors = *parameters, *groups
         with torch.autocast(device, enabled=False):
             if needs_gradient(*tensors):
-                return list(_NormMlp.apply(norms[0].eps, len(groups), *tensors))
-            return _forward(norms[0].eps, len(groups), *tensors)
+                return list(_NormMlp.apply(norms[0].eps, dtype, len(groups), *tensors))
+            return _forward(norms[0].eps, dtype, len(groups), *tensors)
 
 
-def _forward(eps, num_groups, w1, b1, w2, b2, *rest, keep=None):
+def _forward(eps, dtype, num_groups, *tensors, keep=None):
     """Give the outputs; append the input of the GELU, piece by piece, to the list ``keep``."""
-    norms, groups = _unpack(rest, num_groups)
+    linears, norms, groups = _unpack(num_groups, tensors)
+    w1, b1, w2, b2 = (parameter.to(dtype) for parameter in linears)
     flat = [x.reshape(-1, x.shape[-1]) for x in groups]
     lengths = [len(x) for x in flat]
     outs = []
     for parts in _cut(lengths, w1):
         x = _join([_norm(flat[i][rows], norms[i], eps)[0] for i, rows in parts])
-        x = linear(x.to(w1.dtype), w1, b1)
+        x = linear(x.to(dtype), w1, b1)
         if keep is None:
             torch.ops.aten.gelu_(x)
         else:
@@ -92,43 +89,45 @@ class _NormMlp(torch.autograd.Function):
     """The MLP of normed tokens, that keeps the tokens and the input of the GELU."""
 
     @staticmethod
-    def forward(ctx, eps, num_groups, *tensors):
-        ctx.eps, ctx.num_groups = eps, num_groups
+    def forward(ctx, eps, dtype, num_groups, *tensors):
+        ctx.settings = eps, dtype, num_groups
         hidden = []
-        outs = _forward(eps, num_groups, *tensors, keep=hidden)
+        outs = _forward(*ctx.settings, *tensors, keep=hidden)
         ctx.save_for_backward(*tensors, *hidden)
         return tuple(outs)
 
     @staticmethod
     def backward(ctx, *grads):
-        needs = ctx.needs_input_grad[2:]
+        eps, dtype, num_groups = ctx.settings
+        needs = ctx.needs_input_grad[3:]
         saved = ctx.saved_tensors
         tensors, hidden = saved[: len(needs)], saved[len(needs) :]
         if torch.is_grad_enabled():  # second derivatives are asked for: those of plain operations
             # by a name of its own each, as one norm may serve several groups
             tensors = [tensor.view_as(tensor) for tensor in tensors]
             wanted = [tensor for tensor, need in zip(tensors, needs) if need]
-            outs = _plain(ctx.eps, ctx.num_groups, *tensors)
+            outs = _plain(*ctx.settings, *tensors)
             found = iter(torch.autograd.grad(outs, wanted, grads, create_graph=True))
-            return None, None, *(next(found) if need else None for need in needs)
+            return None, None, None, *(next(found) if need else None for need in needs)
 
-        w1, _, w2, _, *rest = tensors
-        norms, groups = _unpack(rest, ctx.num_groups)
+        linears, norms, groups = _unpack(num_groups, tensors)
+        w1, w2 = (weight.to(dtype) for weight in linears[::2])
         flat, flat_grads = ([x.reshape(-1, x.shape[-1]) for x in xs] for xs in (groups, grads))
+        dtypes = [torch.promote_types(t.dtype, torch.float32) for t in tensors[:-num_groups]]
+        dtypes += [x.dtype for x in groups]  # the others are sums over the pieces
         found = [
-            torch.zeros_like(t, memory_format=torch.contiguous_format) if need else None
-            for t, need in zip(tensors, needs)
+            torch.zeros_like(t, dtype=dtype, memory_format=torch.contiguous_format) if need else None
+            for t, dtype, need in zip(tensors, dtypes, needs)
         ]
-        (grad_w1, grad_b1, grad_w2, grad_b2), grad_rest = found[:4], found[4:]
-        grad_norms, grad_groups = _unpack(grad_rest, ctx.num_groups)
+        (grad_w1, grad_b1, grad_w2, grad_b2), grad_norms, grad_groups = _unpack(num_groups, found)
         for parts, h in zip(_cut([len(x) for x in flat], w1), hidden):
-            normed = [_norm(flat[i][rows], norms[i], ctx.eps) for i, rows in parts]
+            normed = [_norm(flat[i][rows], norms[i], eps) for i, rows in parts]
             g = _join([flat_grads[i][rows] for i, rows in parts])
             _add_product(grad_w2, F.gelu(h), g)
             _add_sum(grad_b2, g)
             g = linear(g, w2.mT)
             g = torch.ops.aten.gelu_backward.grad_input(g, h, grad_input=g)
-            _add_product(grad_w1, _join([y for y, *_ in normed]).to(w1.dtype), g)
+            _add_product(grad_w1, _join([y for y, *_ in normed]).to(dtype), g)
             _add_sum(grad_b1, g)
             if not any(needs[4:]):
                 continue
@@ -150,33 +149,33 @@ class _NormMlp(torch.autograd.Function):
                 for total, grad in zip(grad_norms[i], grad_norm):
                     if total is not None:
                         total += grad
-        return None, None, *found
+        return None, None, None, *found
 
 
-def _plain(eps, num_groups, w1, b1, w2, b2, *rest):
-    norms, groups = _unpack(rest, num_groups)
-    normed = (_norm(x, norm, eps)[0].to(w1.dtype) for x, norm in zip(groups, norms))
+def _plain(eps, dtype, num_groups, *tensors):
+    linears, norms, groups = _unpack(num_groups, tensors)
+    w1, b1, w2, b2 = (parameter.to(dtype) for parameter in linears)
+    normed = (_norm(x, norm, eps)[0].to(dtype) for x, norm in zip(groups, norms))
     return [F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2) for x in normed]
 
 
-def _unpack(rest, num_groups):
-    """Part weights and biases of the norms, in turn, from the groups."""
-    norms = rest[: 2 * num_groups]
-    return list(zip(norms[::2], norms[1::2])), rest[2 * num_groups :]
+def _unpack(num_groups, tensors):
+    """Part what is of the linear layers, of each norm, and of each group."""
+    linears, norms, groups = tensors[:4], tensors[4:-num_groups], tensors[-num_groups:]
+    return linears, list(zip(norms[::2], norms[1::2])), groups
 
 
 def _cut(lengths, weight):
     """Cut the rows of several matrices, as if they were one, into pieces.
 
-    All is one piece where there is no small cache to stay in, and in half precision, in which sums
-    over pieces would be rounded at each.
+    All is one piece where there is no small cache to stay in.
 
     Yields:
         The parts of a piece, as pairs of a matrix's index and a slice of its rows.
     """
     total = sum(lengths)
     num_pieces = 1
-    if weight.device.type == 'cpu' and weight.dtype.itemsize >= 4:
+    if weight.device.type == 'cpu':
         num_pieces = -(-total * len(weight) * weight.dtype.itemsize // PIECE_BYTES)
     size = -(-total // num_pieces)
     for start in range(0, total, size):
@@ -200,7 +199,7 @@ def _join(parts):
 def _add_product(total, x, grad):
     """Add the gradient (C_out, C_in) of a weight to ``total``, unless that is None."""
     if total is not None:
-        total.mT.add_(linear(x.mT, grad.mT))
+        total += weight_gradient(x, grad)
 
 
 def _add_sum(total, grad):
