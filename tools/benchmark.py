@@ -42,6 +42,7 @@ from mmvitx.engine.benchmarks import (
     write_plot,
     write_table,
 )
+from mmvitx.engine.files import check_folder
 from mmvitx.errors import UserError, first_line
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
@@ -590,14 +591,14 @@ def draw(folder: Path) -> None:
 def _check_files(paths, args):
     """See before the work that what is to be written can be."""
     if args.suite or args.sweep or args.table:
-        launch.check_writable(args.out_dir, '--out-dir')
+        check_folder(args.out_dir, '--out-dir')
         import_pyplot()
         for path in args.out_dir.glob('*.json'):
             load(path)
     for path in paths:
         if path.is_dir():
             raise UserError(f'{path} is a folder: name a file with --json')
-        launch.check_writable(path.parent, '--json')
+        check_folder(path.parent, '--json')
 
 
 if __name__ == '__main__':

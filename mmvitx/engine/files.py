@@ -1,4 +1,4 @@
-"""Writing a file that a tool's user named."""
+"""Writing where a tool's user said."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmvitx.errors import UserError
+
+
+def check_folder(folder: str | Path, option: str) -> None:
+    """Make a folder for results if it is not there, and see that files can be made in it.
+
+    Args:
+        folder: The folder.
+        option: What the user names it with.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise UserError(
+            f'the output folder {folder} cannot be written ({e.strerror}): '
+            f'choose another with {option}'
+        ) from e
 
 
 def check_target(target: Path, force: bool) -> None:

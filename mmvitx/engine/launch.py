@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from mmengine.runner import Runner
 import mmvitx
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight
+from mmvitx.engine.files import check_folder
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -147,7 +147,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     if 'train' in loops:
         _check_amp(cfg)
     weights = preflight.read_weights(cfg)
-    check_writable(cfg.work_dir)
+    check_folder(cfg.work_dir, '--work-dir')
     _init_processes(cfg)
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -183,26 +183,6 @@ def run(main: Callable) -> None:
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
-
-
-def check_writable(folder: str | Path, option: str = '--work-dir') -> None:
-    """Make a folder for results if it is not there, and see that files can be made in it.
-
-    Args:
-        folder: The folder.
-        option: What the user names it with.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as e:
-        raise UserError(
-            f'the output folder {folder} cannot be written ({e.strerror}): '
-            f'choose another with {option}'
-        ) from e
 
 
 def read_size(sides: Sequence[int]) -> tuple[int, int]:

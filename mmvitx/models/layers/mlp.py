@@ -116,8 +116,8 @@ class _NormMlp(torch.autograd.Function):
         dtypes = [torch.promote_types(t.dtype, torch.float32) for t in tensors[:-num_groups]]
         dtypes += [x.dtype for x in groups]  # the others are sums over the pieces
         found = [
-            torch.zeros_like(t, dtype=dtype, memory_format=torch.contiguous_format) if need else None
-            for t, dtype, need in zip(tensors, dtypes, needs)
+            torch.zeros(t.shape, dtype=kind, device=t.device) if need else None
+            for t, kind, need in zip(tensors, dtypes, needs)
         ]
         (grad_w1, grad_b1, grad_w2, grad_b2), grad_norms, grad_groups = _unpack(num_groups, found)
         for parts, h in zip(_cut([len(x) for x in flat], w1), hidden):
