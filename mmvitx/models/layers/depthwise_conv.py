@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
+
+from .recording import is_exporting
 
 
 class DepthwiseConv(nn.Module):
@@ -35,7 +37,7 @@ class DepthwiseConv(nn.Module):
         Returns:
             (B, H * W, C), of the dtype of x.
         """
-        return _on_the_map(_conv, x, size, self.proj.weight, self.proj.bias).to(x.dtype)
+        return _on_the_map(_windowed_conv, x, size, self.proj.bias, self.proj.weight).to(x.dtype)
 
 
 class WindowedDepthwiseConv(nn.Module):
@@ -84,6 +86,8 @@ class WindowedDepthwiseConv(nn.Module):
 def _on_the_map(conv, x, size, *parameters):
     x = x.unflatten(1, size).permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
     if x.device.type == 'cpu':
+        if torch.compiler.is_compiling() and not is_exporting():
+            conv = _compiled_conv
         dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast('cpu', enabled=False):
             x = conv(x.to(dtype), *(p.to(dtype) for p in parameters))
@@ -98,6 +102,8 @@ def _conv(x, weight, bias):
 
 def _merge(weights):
     """Set the kernels of all windows into the middle of one as large as the largest."""
+    if len(weights) == 1:
+        return weights[0]
     largest = max(weight.shape[-1] for weight in weights)
     return torch.cat([F.pad(w, [(largest - w.shape[-1]) // 2] * 4) for w in weights])
 
@@ -106,12 +112,27 @@ def _windowed_conv(x, bias, *weights):
     return _conv(x, _merge(weights).to(x.dtype), bias.to(x.dtype))
 
 
-class _WindowedConv(torch.autograd.Function):
-    """One convolution for all windows, also for the gradient of the input.
+def _windowed_gradients(x, weights, grad, needs_x, needs_bias, needs_weights):
+    """Compute the gradients, those of the weights for each window by itself.
 
-    The gradient of the weights is computed for each window by itself: that of one 7x7 kernel over
-    all channels takes on a CPU 20 times as long as the convolution (320 channels, 64x64).
+    That of one 7x7 kernel over all channels takes on a CPU 20 times as long as the convolution
+    (320 channels, 64x64).
     """
+    grad_x = _conv(grad, _merge(weights).flip(2, 3).to(grad.dtype), None) if needs_x else None
+    grad_bias = grad.sum((0, 2, 3)) if needs_bias else None
+    grad_weights = [None] * len(weights)
+    if any(needs_weights):
+        widths = [len(weight) for weight in weights]
+        parts = zip(weights, x.split(widths, 1), grad.split(widths, 1))
+        grad_weights = [
+            conv2d_weight(x_part, w.shape, grad_part, padding=w.shape[-1] // 2, groups=len(w))
+            for w, x_part, grad_part in parts
+        ]
+    return grad_x, grad_bias, grad_weights
+
+
+class _WindowedConv(torch.autograd.Function):
+    """One convolution for all windows, also for the gradient of the input."""
 
     @staticmethod
     def forward(ctx, x, bias, *weights):
@@ -122,14 +143,39 @@ class _WindowedConv(torch.autograd.Function):
     def backward(ctx, grad):
         x, *weights = ctx.saved_tensors
         needs_x, needs_bias, *needs_weights = ctx.needs_input_grad
-        grad_x = _conv(grad, _merge(weights).flip(2, 3).to(grad.dtype), None) if needs_x else None
-        grad_bias = grad.sum((0, 2, 3)) if needs_bias else None
-        grad_weights = [None] * len(weights)
-        if any(needs_weights):
-            widths = [len(weight) for weight in weights]
-            parts = zip(weights, x.split(widths, 1), grad.split(widths, 1))
-            grad_weights = [
-                conv2d_weight(x_part, w.shape, grad_part, padding=w.shape[-1] // 2, groups=len(w))
-                for w, x_part, grad_part in parts
-            ]
+        grad_x, grad_bias, grad_weights = _windowed_gradients(
+            x, weights, grad, needs_x, needs_bias, needs_weights
+        )
         return grad_x, grad_bias, *grad_weights
+
+
+# The same as an operator, for the compiler: on a CPU, Inductor of torch 2.11 fails to order the
+# strides of the map, a view of the tokens, if it is kept for the backward pass of a convolution
+# that it knows and the size of the images changes.
+
+
+@torch.library.custom_op('mmvitx::depthwise_conv', mutates_args=())
+def _conv_operator(x: Tensor, bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    return _windowed_conv(x, bias, *weights).contiguous(memory_format=torch.channels_last)
+
+
+@_conv_operator.register_fake
+def _(x, bias, weights):
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+def _save(ctx, inputs, output):
+    x, _, weights = inputs
+    ctx.save_for_backward(x, *weights)
+
+
+def _backward(ctx, grad):
+    x, *weights = ctx.saved_tensors
+    return _windowed_gradients(x, weights, grad, *ctx.needs_input_grad)
+
+
+_conv_operator.register_autograd(_backward, setup_context=_save)
+
+
+def _compiled_conv(x, bias, *weights):
+    return _conv_operator(x, bias, weights)

@@ -3,9 +3,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mmvitx.models.layers import (
     ConvAttention,
+    DepthwiseConv,
     DropPath,
     PatchEmbed,
     WindowedDepthwiseConv,
@@ -161,3 +163,43 @@ def test_second_derivatives_of_the_windows():
     conv = WindowedDepthwiseConv(4, 2, {3: 1, 5: 1}).double()
     x = torch.randn(1, 12, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: conv(x, (3, 4)), x)
+
+
+class Convolved(nn.Module):
+    """Convolutions of tokens that are computed from the image, as in a transformer block."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(8, 8)
+        self.conv = DepthwiseConv(8, 3)
+        self.windowed = WindowedDepthwiseConv(8, 2, {3: 1, 5: 1})
+
+    def forward(self, images):
+        size = images.shape[2:]
+        x = self.embed(images.flatten(2).transpose(1, 2))
+        x = x + self.conv(x, size)
+        return x * self.windowed(x, size)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_inductor_trains_convolutions_of_changing_sizes():
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = Convolved()
+    compiled = torch.compile(model, fullgraph=True)
+    for size in (8, 12), (9, 20), (30, 10):
+        images = torch.randn(2, 8, *size)
+        results = [
+            torch.autograd.grad(each(images).square().sum(), tuple(model.parameters()))
+            for each in (model, compiled)
+        ]
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5 * ours.abs().max().item())
+
+
+def test_the_convolution_is_a_proper_operator():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 9, 8, requires_grad=True).permute(0, 3, 1, 2)
+    weights = [torch.randn(4, 1, size, size, requires_grad=True) for size in (3, 5)]
+    bias = torch.randn(8, requires_grad=True)
+    torch.library.opcheck(torch.ops.mmvitx.depthwise_conv.default, (x, bias, weights))

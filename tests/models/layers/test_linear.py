@@ -91,6 +91,34 @@ def test_what_records_a_model_sees_plain_operators(monkeypatch):
     assert 'mkldnn' not in str(traced.graph)
 
 
+@needs_onednn
+@pytest.mark.parametrize('transposed', [False, True])
+def test_it_is_a_proper_operator(transposed):
+    x, weight, bias = problem()
+    if transposed:
+        x, weight = x[0].mT, torch.randn(40, 16).mT
+    torch.library.opcheck(torch.ops.mmvitx.linear.default, (x, weight, bias))
+
+
+@needs_onednn
+@pytest.mark.filterwarnings('ignore')
+def test_a_compiler_takes_it_for_any_number_of_rows(monkeypatch):
+    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
+    torch.compiler.reset()
+    graphs = []
+
+    def record(graph, inputs):
+        graphs.append(str(graph.graph))
+        return graph
+
+    layer = nn.Linear(24, 16)
+    compiled = torch.compile(lambda x: call_linear(layer, x), backend=record, fullgraph=True)
+    for rows in 40, 50, 60, 70:
+        x = torch.randn(2, rows, 24)
+        torch.testing.assert_close(compiled(x), layer(x))
+    assert len(graphs) <= 2 and all('mmvitx.linear' in graph for graph in graphs)
+
+
 class Adapter(nn.Linear):
     """A layer that has replaced another, as adapters do."""
 
