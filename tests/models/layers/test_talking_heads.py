@@ -138,7 +138,7 @@ def test_memory_grows_with_the_number_of_tokens():
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float16, 1e-3), (torch.bfloat16, 8e-3)])
 @pytest.mark.parametrize('form', [talking_heads_attention, whole_matrix_attention])
 @pytest.mark.parametrize('autocast', [False, True])
-def test_only_input_and_output_are_rounded_to_low_precision(form, dtype, tolerance, autocast):
+def test_low_precision_costs_no_more_than_its_rounding(form, dtype, tolerance, autocast):
     arguments = inputs(1, 50, 4, 8)
     rounded = [t.detach().to(dtype).requires_grad_() for t in arguments]
     given = [rounded[0], *(t.detach().float().requires_grad_() for t in rounded[1:])]
