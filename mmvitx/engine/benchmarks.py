@@ -336,10 +336,11 @@ def write_plot(folder: Path) -> None:
                 panel.barh(at, record[f'{name}_ratio'], 0.7 / len(forms), color=f'C{place}')
                 if name == 'time':
                     panel.hlines(at, *record['time_ratio_quartiles'], color='black')
-            if (target := getattr(row, name)) is not None:
-                panel.vlines(target, i - 0.45, i + 0.45, color='red')
+                target = getattr(row, name)
+                if target is not None and form == FORMS[record['device']][0]:
+                    panel.vlines(target, at - 0.4 / len(forms), at + 0.4 / len(forms), color='red')
         for place, form in enumerate(forms):
-            panel.barh([], [], color=f'C{place}', label=str(form))
+            panel.plot([], [], color=f'C{place}', linewidth=8, label=str(form))
         panel.axvline(1, color='gray', linestyle=':')
         panel.set_title(f'{name}, ours over the peer (red: target)')
         panel.set_yticks(range(len(bars)), bars if name == 'time' else [''] * len(bars))
@@ -358,6 +359,6 @@ def write_plot(folder: Path) -> None:
         panel.set(title=f'{name} (dotted: proportional to pixels)', xlabel='megapixels')
         panel.grid(alpha=0.3)
         if sweeps:
-            panel.legend()
+            panel.legend(fontsize='small', loc='lower right')
     figure.savefig(folder / PLOT, dpi=120)
     plt.close(figure)
