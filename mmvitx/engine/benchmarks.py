@@ -139,13 +139,16 @@ def is_met(record: dict) -> bool | None:
     Memory has no spread: it is the same each time. Targets are for the first form of a device.
     """
     time_target, memory_target = record['time_target'], record['memory_target']
-    of_this_form = Form.of(record) == FORMS[record['device']][0]
-    if not of_this_form or (time_target is None and memory_target is None):
+    if not _has_targets(record) or (time_target is None and memory_target is None):
         return None
     low, high = record['time_ratio_quartiles']
     return (time_target is None or record['time_ratio'] <= time_target + high - low) and (
         memory_target is None or record['memory_ratio'] <= memory_target
     )
+
+
+def _has_targets(record):
+    return Form.of(record) == FORMS[record['device']][0]
 
 
 def save(records: Sequence[dict], path: Path, merge: bool) -> None:
@@ -337,7 +340,7 @@ def write_plot(folder: Path) -> None:
                 if name == 'time':
                     panel.hlines(at, *record['time_ratio_quartiles'], color='black')
                 target = getattr(row, name)
-                if target is not None and form == FORMS[record['device']][0]:
+                if target is not None and _has_targets(record):
                     panel.vlines(target, at - 0.4 / len(forms), at + 0.4 / len(forms), color='red')
         for place, form in enumerate(forms):
             panel.plot([], [], color=f'C{place}', linewidth=8, label=str(form))

@@ -26,7 +26,7 @@ MIN_ROWS = 16  # with fewer, as of class tokens, reading the weights is all that
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Compute :math:`x W^\top + b`: ``torch.nn.functional.linear``, on some CPUs faster.
 
-    Its gradient rule has gradients itself, but is unknown to the transforms of ``torch.func``.
+    Its gradient rule has gradients itself, but is unknown to ``torch.func.grad``.
 
     Args:
         x: (..., C_in).

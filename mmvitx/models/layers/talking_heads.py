@@ -31,9 +31,9 @@ def talking_heads_attention(
 
     It works on blocks of queries, each with its softmax over all keys, and in the backward pass
     computes the blocks again: the N x N matrices of the heads are never held, and memory grows with
-    N, in training too. Scores and softmax are float32, or float64 for float64; where they are
-    multiplied with values or gradients of half precision, they are rounded to it. The bias
-    :math:`b^l` adds the same to all scores of a query, which the softmax takes away: it has no
+    N, in training too. Scores and softmax are float32, or float64 for float64; what is
+    multiplied with values or gradients is rounded to their dtype, but not to float16 on a CPU. The
+    bias :math:`b^l` adds the same to all scores of a query, which the softmax takes away: it has no
     effect and an exact zero for its gradient.
 
     To ``torch.compile`` it is one operator. When a model is exported or traced, it is the form with

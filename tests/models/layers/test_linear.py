@@ -88,7 +88,7 @@ def test_what_records_a_model_sees_plain_operators(monkeypatch):
     monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
     layer = nn.Linear(24, 16).requires_grad_(False)
     traced = torch.jit.trace(lambda x: call_linear(layer, x), torch.randn(40, 24))
-    assert 'mkldnn' not in str(traced.graph)
+    assert 'mkldnn' not in str(traced.graph) and 'mmvitx::' not in str(traced.graph)
 
 
 @needs_onednn
