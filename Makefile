@@ -54,5 +54,5 @@ format: env
 	@$(RUN) -m ruff format .
 
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache
+	rm -rf build dist __pycache__ .pytest_cache .ruff_cache
 	find configs mmvitx scripts tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -222,8 +222,3 @@ def tool():
     threads = torch.get_num_threads()
     yield load
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def check_parity(tool) -> ModuleType:
-    return tool('check_parity')

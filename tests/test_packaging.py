@@ -20,7 +20,7 @@ from mmvitx.versions import SUPPORTED
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ('mmvitx', 'configs', 'tools', 'requirements')
-FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE')
+FILES = ('setup.py', 'mmvitx_cli.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE')
 
 
 def pip(*args: str, cwd: Path) -> None:
@@ -56,12 +56,12 @@ def test_wheel(source, tmp_path):
         info = f'mmvitx-{__version__}.dist-info/'
         names = {name for name in archive.namelist() if not name.startswith(info)}
         metadata = email.message_from_bytes(archive.read(info + 'METADATA'))
-    # nothing but the package, and what mim looks for
+    # nothing but the package, what its command lines share, and what mim looks for
     expected = {f'mmvitx/{name}' for name in files(ROOT / 'mmvitx') if not name.startswith('.mim')}
     expected |= {
         f'mmvitx/.mim/{d}/{name}' for d in ('configs', 'tools') for name in files(ROOT / d)
     }
-    assert names == expected | {'mmvitx/.mim/model-index.yml'}
+    assert names == expected | {'mmvitx/.mim/model-index.yml', 'mmvitx_cli.py'}
     assert not (source / 'mmvitx/.mim').exists()
 
     required = [Requirement(line) for line in metadata.get_all('Requires-Dist')]

@@ -13,14 +13,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import mmvitx_cli as cli
 
-from mmvitx.checkpoints.official import Converted
-from mmvitx.checkpoints.schemes import find_weights, read_checkpoint
-from mmvitx.engine import launch
-from mmvitx.engine.files import check_target, unfinished
-from mmvitx.errors import UserError
+if TYPE_CHECKING:
+    from mmvitx.checkpoints.official import Converted
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', metavar='IN', help='a file, an address or mmvitx://NAME')
+    parser.add_argument('target', metavar='OUT', type=Path, help='the file to write')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='only show what becomes of each name'
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite OUT')
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,16 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: IN cannot be read or is no published checkpoint, or OUT cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', metavar='IN', help='a file, an address or mmvitx://NAME')
-    parser.add_argument('target', metavar='OUT', type=Path, help='the file to write')
-    parser.add_argument(
-        '--dry-run', action='store_true', help='only show what becomes of each name'
-    )
-    parser.add_argument('--force', action='store_true', help='overwrite OUT')
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
+    from mmvitx.checkpoints.schemes import find_weights, read_checkpoint
+    from mmvitx.engine.files import check_target
+    from mmvitx.errors import UserError
 
     if not args.dry_run:
         check_target(args.target, args.force)
@@ -67,6 +72,11 @@ def write(checkpoint: dict, target: Path) -> None:
     Raises:
         UserError: The folder cannot be written.
     """
+    import torch
+
+    from mmvitx.engine.files import unfinished
+    from mmvitx.errors import UserError
+
     try:
         with unfinished(target) as path:
             torch.save(checkpoint, path)
@@ -89,4 +99,4 @@ def print_names(converted: Converted) -> None:
 
 
 if __name__ == '__main__':
-    launch.run(main)
+    cli.run(main)

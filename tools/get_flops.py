@@ -17,23 +17,9 @@ a dense model has those of its pyramid and none of the classifier's.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
-from unittest import mock
+from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
-
-from mmvitx.engine import launch
-from mmvitx.models import backbones
-from mmvitx.models.flops import multiply_adds
-from mmvitx.models.layers import ClassAttention, WindowedDepthwiseConv
-from mmvitx.models.names import find_model
-
-NUM_CLASSES = 1000
+import mmvitx_cli as cli
 
 # The papers' tables at these sizes: (parameters in millions, GMACs). Sources: arXiv 2104.06399 and
 # mlpc-ucsd/CoaT, arXiv 2103.14899, arXiv 2103.17239.
@@ -66,71 +52,7 @@ PAPERS = {
 }
 
 
-class Counts(NamedTuple):
-    """Parameters, and multiply-adds in the paper's form and as run."""
-
-    params: int
-    paper: int
-    run: int
-
-
-def count(name: str, size: Sequence[int] | None = None, dense: bool = False) -> Counts:
-    """Count a model for one image.
-
-    Args:
-        name: As ``coat_small``, or a published name with a size in it, as ``coat_lite_medium_384``.
-        size: Height and width of the image; by default that of the paper's table, or of the name.
-        dense: Whether the maps of the pyramid are asked for, not the classes.
-
-    Raises:
-        UserError: There is no model of that name.
-    """
-    family, arch, own_size = find_model(name)
-    height, width = size or (own_size, own_size)
-    settings = {} if family is backbones.CoaT else dict(img_size=own_size)
-    with FakeTensorMode():  # shapes without data
-        image = torch.empty(1, 3, height, width)
-        model = family(arch, out_type='featmap' if dense else 'cls_token', **settings)
-        model = model.eval()
-        head = nn.Identity() if dense else nn.Linear(model.out_channels[0], NUM_CLASSES)
-        run = multiply_adds(lambda: head(model(image)[0]))
-        with textbook_form():
-            paper = multiply_adds(lambda: head(model(image)[0]))
-            if family is backbones.CoaT and not dense:
-                # With its raw tokens asked for, it updates all of them in every layer.
-                raw = family(arch, out_type='raw').eval()
-                paper = multiply_adds(lambda: raw(image)) + head.weight.numel()
-    params = sum(p.numel() for part in (model, head) for p in part.parameters())
-    return Counts(params, paper, run)
-
-
-@contextmanager
-def textbook_form() -> Iterator[None]:
-    """Let the layers that are run in another form than the papers' run in theirs."""
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(ClassAttention, 'forward', class_attention))
-        stack.enter_context(mock.patch.object(WindowedDepthwiseConv, 'forward', windows))
-        yield
-
-
-def class_attention(self: ClassAttention, query: Tensor, tokens: Tensor) -> Tensor:
-    """Attend with one query, keys and values computed of all tokens."""
-    q, k, v = (
-        layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        for layer, x in ((self.q, query), (self.k, tokens), (self.v, tokens))
-    )
-    return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-def windows(self: WindowedDepthwiseConv, x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Convolve the heads of each window size by themselves."""
-    parts = x.split([conv.in_channels for conv in self.convs], -1)
-    maps = (part.unflatten(1, size).permute(0, 3, 1, 2) for part in parts)
-    return torch.cat([conv(m).flatten(2).mT for conv, m in zip(self.convs, maps)], -1)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print a table."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,8 +65,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='side, or height and width, of the image',
     )
     parser.add_argument('--dense', action='store_true', help='the backbone of a detector')
-    args = parser.parse_args(argv)
-    size = launch.read_size(args.size) if args.size else None
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a table."""
+    args = parse_args(argv)
+    from mmvitx.models.flops import count
+    from mmvitx.models.names import find_model
+
+    size = cli.read_size(args.size) if args.size else None
 
     head = ('size', 10), ('params, M', 10), ('GMACs as in paper', 18), ('as run', 8), ('paper', 16)
     print(' ' * 24, *(f'{title:>{width}}' for title, width in head))
@@ -161,4 +91,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    launch.run(main)
+    cli.run(main)

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from mmvitx.datasets import make_digits
-from mmvitx.datasets.digits import TASKS
+import mmvitx_cli as cli
 
 FOLDERS = {'detection': 'data/digits', 'classification': 'data/single_digits'}
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Draw the dataset, unless it is there already with the same settings."""
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'task',
         nargs='?',
-        choices=TASKS,
+        choices=FOLDERS,
         default='detection',
         help='several digits on a canvas, with boxes and masks, or one (default: %(default)s)',
     )
-    defaults = '; '.join(f'{FOLDERS[name]} for {name}' for name in TASKS)
+    defaults = '; '.join(f'{folder} for {name}' for name, folder in FOLDERS.items())
     parser.add_argument('--out', help=f'folder (default: {defaults})')
     for split, what in (('train', 'train'), ('val', 'evaluate')):
-        counts = ', '.join(f'{getattr(task, split)} for {name}' for name, task in TASKS.items())
         parser.add_argument(
-            f'--{split}', type=int, help=f'canvases to {what} on (default: {counts})'
+            f'--{split}', type=int, help=f'canvases to {what} on (default: what the demos need)'
         )
     parser.add_argument('--seed', type=int, default=0, help='the same seed, the same files')
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw the dataset, unless it is there already with the same settings.
+
+    Raises:
+        UserError: It cannot be written, or a package is missing.
+    """
+    args = parse_args(argv)
+    from mmvitx.datasets import make_digits
+    from mmvitx.errors import UserError
+
     out = args.out or FOLDERS[args.task]
-    print(f'digits: {make_digits(out, args.train, args.val, args.seed, args.task)}')
+    try:
+        print(f'digits: {make_digits(out, args.train, args.val, args.seed, args.task)}')
+    except (ImportError, OSError) as e:
+        raise UserError(str(e)) from e
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ImportError, OSError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('\ninterrupted: nothing was written')
+    cli.run(main)

@@ -11,13 +11,19 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')  # files only, so that it runs where there is no display
-import matplotlib.pyplot as plt
+import mmvitx_cli as cli
 
 HEADLINES = ('mAP', 'mIoU', 'top1')  # how the names of the metrics end that are plotted
 NOT_METRICS = ('step', 'time', 'data_time')
+
+
+def import_pyplot():
+    import matplotlib
+
+    matplotlib.use('Agg')  # files only, so that it runs where there is no display
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
@@ -92,6 +98,7 @@ def table(metrics: dict[str, float]) -> str:
 
 def plot_curves(loss: dict[int, float], metrics: dict[str, dict[int, float]], path: Path) -> None:
     """Plot the loss and, beside it, the metrics in HEADLINES (all, if none of those is there)."""
+    plt = import_pyplot()
     chosen = {name: curve for name, curve in metrics.items() if name.endswith(HEADLINES)} or metrics
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     left.plot(list(loss), list(loss.values()))
@@ -118,6 +125,7 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
     Raises:
         FileNotFoundError: There are no pictures.
     """
+    plt = import_pyplot()
     pictures = sorted(p for p in folder.rglob('*') if p.suffix in ('.png', '.jpg'))
     if not pictures:
         raise FileNotFoundError(
@@ -140,6 +148,7 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
 
 def compare(work_dirs: list[Path]) -> None:
     """Print the metrics in HEADLINES against iterations, a row a run, and plot them."""
+    plt = import_pyplot()
     runs = dict(zip(_own_names(work_dirs), (read_curves(folder)[1] for folder in work_dirs)))
     names = {name: None for curves in runs.values() for name in curves if name.endswith(HEADLINES)}
     if not names:
@@ -176,17 +185,22 @@ def _own_names(work_dirs):
     return [str(folder.resolve()) for folder in work_dirs]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Print the table and write curves.png and, with --show-dir, predictions.png."""
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'work_dirs', type=Path, nargs='+', metavar='WORK_DIR', help='folder of a training'
     )
     parser.add_argument('--show-dir', type=Path, help='the --show-dir of tools/test.py, of one run')
     args = parser.parse_args(argv)
+    if len(args.work_dirs) > 1 and args.show_dir:
+        parser.error('--show-dir is of one run')
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table and write curves.png and, with --show-dir, predictions.png."""
+    args = parse_args(argv)
     if len(args.work_dirs) > 1:
-        if args.show_dir:
-            parser.error('--show-dir is of one run')
         compare(args.work_dirs)
         return
 
@@ -206,6 +220,6 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == '__main__':
     try:
-        main()
+        cli.run(main)
     except FileNotFoundError as error:
         sys.exit(f'error: {error}')

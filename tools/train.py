@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+import mmvitx_cli as cli
 
-from mmvitx.engine import launch
-from mmvitx.errors import UserError
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    launch.add_arguments(parser)
+    cli.add_arguments(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -46,6 +47,8 @@ def main(argv: list[str] | None = None) -> Runner:
         UserError: If something that the user gave does not fit.
     """
     args = parse_args(argv)
+    from mmvitx.engine import launch
+
     cfg = launch.read_config(args)
     apply_arguments(cfg, args)
     runner = launch.build_runner(cfg, 'train', 'val')
@@ -54,13 +57,15 @@ def main(argv: list[str] | None = None) -> Runner:
     except BaseException as e:
         if not was_interrupted(e):
             raise
-        if launch.is_first_process():
+        if cli.is_first_process():
             print(f'\n{how_to_resume(args, runner)}', file=sys.stderr)
         sys.exit(130)
     return runner
 
 
 def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    from mmvitx.errors import UserError
+
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if args.amp and wrapper != 'AmpOptimWrapper':
         if wrapper != 'OptimWrapper':
@@ -90,6 +95,8 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 
 def how_to_resume(args: argparse.Namespace, runner: Runner) -> str:
+    from mmengine.runner import find_latest_checkpoint
+
     done = f'interrupted after {runner.iter} iterations'
     if find_latest_checkpoint(runner.work_dir) is None:
         return f'{done}, before a checkpoint was written'
@@ -100,4 +107,4 @@ def how_to_resume(args: argparse.Namespace, runner: Runner) -> str:
 
 
 if __name__ == '__main__':
-    launch.run(main)
+    cli.run(main)

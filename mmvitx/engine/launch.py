@@ -1,4 +1,4 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: arguments, config, processes, runner."""
+"""What ``tools/train.py`` and ``tools/test.py`` share: config, processes, runner."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import difflib
 import importlib.util
 import inspect
 import os
-import sys
-import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
 
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -26,62 +22,14 @@ from mmvitx.engine import preflight
 from mmvitx.engine.files import check_folder
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
-
-# The variables in which a launcher tells a process its rank, its rank on the node and the number
-# of processes.
-LAUNCHERS = {
-    'none': (),
-    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
-    'slurm': ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
-    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'),
-}
-
-
-class KeyValue(DictAction):
-    """mmengine's ``--cfg-options``, with a sentence where it has a traceback."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        """Parse each, as argparse asks for."""
-        for value in values:
-            try:
-                super().__call__(parser, namespace, [value], option_string)
-            except (ValueError, AssertionError):
-                parser.error(
-                    f'{option_string} {value}: expected KEY=VALUE without spaces and with balanced '
-                    'brackets, as in model.backbone.drop_path_rate=0.1 or key="[(1,2),(3,4)]"'
-                )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all tools have which run a config."""
-    parser.add_argument('config', help='config of MMDetection, MMSegmentation or MMPretrain')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints; default: work_dirs/<config name>',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValue,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings of the config to override, such as train_dataloader.batch_size=4',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=list(LAUNCHERS),
-        default='none',
-        help='what starts the processes of a distributed run (see dist_train.sh, slurm_train.sh)',
-    )
-    # torch.distributed.launch passes it; the environment says the same
-    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+from mmvitx_cli import LAUNCHERS, read_size, run  # noqa: F401  tools/benchmark.py has two from here
 
 
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and merge their options into it.
 
     Args:
-        args: The arguments of :func:`add_arguments`.
+        args: The arguments of :func:`mmvitx_cli.add_arguments`.
 
     Returns:
         The config, with ``work_dir`` and ``launcher`` set.
@@ -162,44 +110,6 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
         if weights is None and cfg.default_scope != 'mmpretrain':
             preflight.note_random_backbone(runner.model)
     return runner
-
-
-def run(main: Callable) -> None:
-    """Run the ``main`` of a tool and exit; an error of the user's is one line and status 1."""
-    try:
-        main()
-    except UserError as e:
-        if is_first_process():
-            # one that a process loading data raised comes with the traceback of that
-            message = str(e).rpartition(f'{UserError.__name__}: ')[2].strip()
-            print(f'error: {message}', file=sys.stderr)
-        else:
-            time.sleep(3)  # a launcher ends all when one ends: let the first one speak
-        sys.exit(1)
-    except KeyboardInterrupt:
-        if is_first_process():
-            print('\ninterrupted', file=sys.stderr)
-        sys.exit(130)
-    finally:
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def read_size(sides: Sequence[int]) -> tuple[int, int]:
-    """Read ``--size``: a side, or height and width.
-
-    Raises:
-        UserError: It is something else.
-    """
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise UserError(f'--size takes a side, or height and width, not {sides}')
-    return sides[0], sides[-1]
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for its machine."""
-    ranks = (os.environ.get(names[1]) for names in LAUNCHERS.values() if names)
-    return next((rank for rank in ranks if rank is not None), '0') == '0'
 
 
 def _no_config(path: Path) -> str:

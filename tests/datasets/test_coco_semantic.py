@@ -190,7 +190,7 @@ def test_the_tool(tool, tmp_path, monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tool, 'convert', interrupted)
+    monkeypatch.setattr('mmvitx.datasets.coco_semantic.convert', interrupted)
     with pytest.raises(SystemExit) as exit:
         tool.main(arguments)
     assert exit.value.code == 130

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mmvitx.engine import launch, preflight
+import mmvitx_cli as cli
+from mmvitx.engine import preflight
 from mmvitx.errors import UserError
 
 
@@ -171,5 +172,5 @@ def test_an_error_in_a_worker_is_one_line(monkeypatch, capsys):
         raise UserError(f'{text}mmvitx.errors.UserError: the image a.png cannot be read\n')
 
     with pytest.raises(SystemExit):
-        launch.run(main)
+        cli.run(main)
     assert capsys.readouterr().err == 'error: the image a.png cannot be read\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmvitx.errors import UserError
+from mmvitx.models.flops import count, textbook_form
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ CHEAP = ['coat_tiny', 'crossvit_9_dagger', 'cait_xxs24']
 
 def check(get_flops, name):
     params, gmacs = get_flops.PAPERS[name]
-    counts = get_flops.count(name)
+    counts = count(name)
     assert counts.paper / 1e9 == pytest.approx(gmacs, rel=0.03)
     assert counts.params / 1e6 == pytest.approx(params, rel=0.01, abs=0.5)  # CoaT's are rounded
     assert counts.run < counts.paper
@@ -35,12 +36,12 @@ def test_all_tables_of_the_papers(get_flops):
         check(get_flops, name)
 
 
-def test_attention_is_counted_and_grows_with_its_square(get_flops):
-    small, large = (get_flops.count('cait_xxs24', (s, s)).run for s in (224, 448))
+def test_attention_is_counted_and_grows_with_its_square():
+    small, large = (count('cait_xxs24', (s, s)).run for s in (224, 448))
     assert large > 4.5 * small
 
 
-def test_what_is_run_does_the_same(get_flops):
+def test_what_is_run_does_the_same():
     """The textbook form of the layers gives the same output."""
     import torch
 
@@ -50,7 +51,7 @@ def test_what_is_run_does_the_same(get_flops):
     attention, x = ClassAttention(24, 3), torch.randn(2, 5, 24)
     conv = WindowedDepthwiseConv(24, 3, {3: 1, 5: 2})
     ours = attention(x[:, :1], x), conv(torch.ones(2, 12, 24), (3, 4))
-    with get_flops.textbook_form():
+    with textbook_form():
         theirs = attention(x[:, :1], x), conv(torch.ones(2, 12, 24), (3, 4))
     torch.testing.assert_close(ours, theirs)
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
 from mmvitx.checkpoints.official import convert_official
+from mmvitx.engine import launch
 from mmvitx.errors import UserError
 
 ARCH = 'lite_tiny'
@@ -65,16 +66,13 @@ def test_training_starts_from_imagenet_by_one_option(
         assert torch.equal(value, expected[f'backbone.{name}']), name
 
 
-def test_a_detector_of_the_authors_is_evaluated(detector, tool, tmp_path):
+def test_a_detector_of_the_authors_is_evaluated(detector, tool, tmp_path, monkeypatch):
     config, path, expected = detector
-    test = tool('test')
     built = []
-    build_runner = test.launch.build_runner
-    test.launch.build_runner = lambda *args: built.append(build_runner(*args)) or built[0]
-    try:
-        assert 'coco/bbox_mAP' in test.main([config, path, '--work-dir', str(tmp_path / 'work')])
-    finally:
-        test.launch.build_runner = build_runner
+    build = launch.build_runner
+    monkeypatch.setattr(launch, 'build_runner', lambda *a: built.append(build(*a)) or built[0])
+    metrics = tool('test').main([config, path, '--work-dir', str(tmp_path / 'work')])
+    assert 'coco/bbox_mAP' in metrics
     for name, value in built[0].model.state_dict().items():
         assert torch.equal(value, expected[name]), name
 

@@ -22,7 +22,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
+import mmvitx_cli as cli
 from mmvitx.checkpoints import load_file
+from mmvitx.engine import evaluation, launch, preflight
 from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -84,11 +86,11 @@ def test_augments(trained, tool, tmp_path, capfd, host):
 @pytest.mark.parametrize(
     'name', ['mask_rcnn_coat_lite_mini_1x_coco', 'cascade_mask_rcnn_coat_lite_small_1x_coco']
 )
-def test_augments_our_detectors(tool, name):
+def test_augments_our_detectors(name):
     """Both kinds build without the masks that mmdet's augmentation refuses."""
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
     cfg.test_evaluator = [cfg.test_evaluator]
-    tool('test').augment(cfg)
+    evaluation.augment(cfg)
     assert cfg.test_evaluator[0].metric in ('bbox', ['bbox'])
     assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
     init_default_scope('mmdet')
@@ -99,11 +101,10 @@ def test_augments_our_detectors(tool, name):
 @pytest.mark.parametrize(('options', 'views'), [([], 6 * 2), (['tta_pipeline=None'], 2)])
 def test_augments_our_segmentors(tool, tiny_data, options, views):
     """By the scales and flips of mmseg's ADE20K, or by flips alone."""
-    test = tool('test')
     arguments = [str(ROOT / 'configs/upernet_coat_mini_160k_ade20k.py'), 'no.pth']
     options = ['--cfg-options', *options] if options else []
-    cfg = test.launch.read_config(test.parse_args([*arguments, *options]))
-    test.augment(cfg)
+    cfg = launch.read_config(tool('test').parse_args([*arguments, *options]))
+    evaluation.augment(cfg)
     init_default_scope('mmseg')
     sample = dict(
         img_path=str(tiny_data / 'images/0.png'),
@@ -332,10 +333,9 @@ def test_no_config(tool):
 
 
 def test_a_host_that_is_missing(trained, tool, monkeypatch):
-    train = tool('train')
-    monkeypatch.setattr(train.launch.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(launch.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='for MMSegmentation, .*pip install mmsegmentation'):
-        train.main([str(trained['mmseg'] / 'config/tiny_mmseg.py')])
+        tool('train').main([str(trained['mmseg'] / 'config/tiny_mmseg.py')])
 
 
 TEST_ERRORS = {
@@ -391,11 +391,11 @@ def test_a_label_map_is_named_by_a_process_that_loads_it(
     data = shutil.copytree(tiny_data, tmp_path / 'data')
     cv2.imwrite(str(data / 'masks/3.png'), np.full((64, 64), 9, np.uint8))
     train = tool('train')
-    monkeypatch.setattr(train.launch.preflight, 'NUM_LABEL_MAPS', 1)
+    monkeypatch.setattr(preflight, 'NUM_LABEL_MAPS', 1)
     options = ['--cfg-options', 'train_dataloader.num_workers=1']
     arguments = [write_config(tmp_path, 'mmseg', root=data), '--work-dir', str(tmp_path / 'work')]
     with pytest.raises(SystemExit) as exit:
-        train.launch.run(lambda: train.main([*arguments, *options]))
+        cli.run(lambda: train.main([*arguments, *options]))
     assert exit.value.code == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
     assert len(lines) == 1

@@ -13,8 +13,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmvitx.datasets.coco_semantic import convert
-from mmvitx.engine import launch
+import mmvitx_cli as cli
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('ann_file', help='instance annotations of COCO or in its format')
+    parser.add_argument('out', help='folder for the label maps')
+    parser.add_argument('--jobs', type=int, help='processes; default: one a core')
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,13 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: See :func:`mmvitx.datasets.coco_semantic.convert`.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('ann_file', help='instance annotations of COCO or in its format')
-    parser.add_argument('out', help='folder for the label maps')
-    parser.add_argument('--jobs', type=int, help='processes; default: one a core')
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
+    from mmvitx.datasets.coco_semantic import convert
+
     try:
         total, before = convert(args.ann_file, args.out, args.jobs)
     except KeyboardInterrupt:
@@ -42,4 +47,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    launch.run(main)
+    cli.run(main)

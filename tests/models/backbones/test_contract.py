@@ -15,6 +15,7 @@ from mmcv.ops import RoIAlign
 from mmengine.model import BaseModule
 from torch._dynamo.testing import CompileCounter
 
+from mmvitx.engine import parity
 from mmvitx.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -284,12 +285,12 @@ def rms_error(outputs, references):
 
 @pytest.mark.parametrize('published', PUBLISHED)
 @torch.no_grad()
-def test_low_precision(published, check_parity):
+def test_low_precision(published):
     record = json.loads((PARITY / f'{published}.json').read_text())
     family = published.split('_')[0]
-    weights = check_parity.seeded_checkpoint(record)
-    model = check_parity.build(record, family, PUBLISHED[published], weights)
-    image = torch.from_numpy(check_parity.random_normal('image', (1, 3, 384, 384)))
+    weights = parity.seeded_checkpoint(record)
+    model = parity.build(record, family, PUBLISHED[published], weights)
+    image = torch.from_numpy(parity.random_normal('image', (1, 3, 384, 384)))
     reference = copy.deepcopy(model).double()(image.double())
 
     errors = {}

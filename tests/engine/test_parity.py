@@ -7,8 +7,8 @@ DATA = Path(__file__).parents[1] / 'data/parity'
 
 
 @pytest.mark.parametrize('path', sorted(DATA.glob('*.json')), ids=lambda path: path.stem)
-def test_our_models_answer_as_the_authors(path, check_parity, capsys):
-    assert check_parity.main([str(path)]) == 0
+def test_our_models_answer_as_the_authors(path, tool, capsys):
+    assert tool('check_parity').main([str(path)]) == 0
     assert capsys.readouterr().out.count('  ok\n') == 2
 
 
@@ -18,11 +18,11 @@ def record():
 
 
 @pytest.fixture
-def check(check_parity, tmp_path, capsys):
+def check(tool, tmp_path, capsys):
     def run(record, *arguments):
         path = tmp_path / 'file.json'
         path.write_text(record if isinstance(record, str) else json.dumps(record))
-        status = check_parity.main([str(path), *arguments])
+        status = tool('check_parity').main([str(path), *arguments])
         return status, capsys.readouterr()
 
     return run

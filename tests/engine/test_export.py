@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmvitx.engine import export
 from mmvitx.errors import UserError
+from mmvitx.models.backbones.base import OUT_TYPES
 
 sys.path.append(str(Path(__file__).parents[1] / 'models/backbones'))
 from families import SMALL
@@ -33,13 +35,13 @@ CHANGES = {
 
 
 @pytest.fixture
-def export(tool):
-    return tool('export')
+def main(tool):
+    return tool('export').main
 
 
 @pytest.mark.parametrize('name', CHANGES)
 @pytest.mark.filterwarnings('ignore')
-def test_the_files_give_the_same_at_other_sizes(export, name, tmp_path, capsys):
+def test_the_files_give_the_same_at_other_sizes(name, tmp_path, capsys):
     torch.manual_seed(0)
     model = MODELS.build({**SMALL[name], **CHANGES[name]}).eval()
     program = export.record(model)
@@ -69,10 +71,10 @@ def test_the_files_give_the_same_at_other_sizes(export, name, tmp_path, capsys):
         ),
     ],
 )
-def test_bad_input_is_refused(export, argv, message, tmp_path, monkeypatch):
+def test_bad_input_is_refused(main, argv, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        export.main(argv)
+        main(argv)
     assert not list(tmp_path.iterdir())
 
 
@@ -88,7 +90,7 @@ def test_bad_input_is_refused(export, argv, message, tmp_path, monkeypatch):
     ],
 )
 def test_a_checkpoint_must_have_all_weights(
-    export, name, saved, wanted, dropped, message, tmp_path
+    name, saved, wanted, dropped, message, tmp_path
 ):
     weights = MODELS.build(dict(SMALL[name], out_type=saved)).state_dict()
     path = str(tmp_path / 'weights.pth')
@@ -102,7 +104,7 @@ def test_a_checkpoint_must_have_all_weights(
         assert all(torch.equal(t, weights[n]) for n, t in model.state_dict().items())
 
 
-def test_what_is_interrupted_leaves_no_file(export, tmp_path, monkeypatch):
+def test_what_is_interrupted_leaves_no_file(main, tmp_path, monkeypatch):
     def interrupt(program, path, *args):
         path.write_bytes(b'half')
         raise KeyboardInterrupt
@@ -110,20 +112,26 @@ def test_what_is_interrupted_leaves_no_file(export, tmp_path, monkeypatch):
     monkeypatch.setattr(export, 'record', lambda model: None)
     monkeypatch.setattr(export, 'write', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export.main(['coat_lite_tiny', '--out', str(tmp_path / 'model.pt2')])
+        main(['coat_lite_tiny', '--out', str(tmp_path / 'model.pt2')])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_differs_is_not_kept(export, tmp_path, monkeypatch):
+def test_a_file_that_differs_is_not_kept(main, tmp_path, monkeypatch):
     monkeypatch.setattr(export, 'record', lambda model: None)
     monkeypatch.setattr(export, 'write', lambda program, path, *args: path.write_bytes(b''))
     monkeypatch.setattr(export, 'load', lambda path: lambda images: [torch.zeros(1)])
     with pytest.raises(UserError, match='differs from the model by inf'):
-        export.main(['coat_lite_tiny', '--out', str(tmp_path / 'model.pt2')])
+        main(['coat_lite_tiny', '--out', str(tmp_path / 'model.pt2')])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_package_is_named(export, tmp_path, monkeypatch):
+def test_a_missing_package_is_named(main, tmp_path, monkeypatch):
     monkeypatch.setattr(export.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install onnx onnxscript onnxruntime'):
-        export.main(['coat_lite_tiny', '--out', str(tmp_path / 'model.onnx')])
+        main(['coat_lite_tiny', '--out', str(tmp_path / 'model.onnx')])
+
+
+def test_all_outputs_can_be_asked_for(tool):
+    for out_type in OUT_TYPES:
+        words = ['coat_lite_tiny', '--out', 'model.pt2', '--out-type', out_type]
+        assert tool('export').parse_args(words).out_type == out_type

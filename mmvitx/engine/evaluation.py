@@ -1,0 +1,89 @@
+"""What the options of ``tools/test.py`` make of a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmvitx.engine.hosts import HOSTS
+from mmvitx.errors import UserError
+
+
+def evaluate_by_class(cfg: Config) -> None:
+    """Have a table by class printed as well.
+
+    Raises:
+        UserError: The evaluator of a detector has none.
+    """
+    if cfg.default_scope == 'mmpretrain':
+        cfg.test_evaluator.append(
+            dict(type='mmpretrain.SingleLabelMetric', average=None, prefix='by-class')
+        )
+    elif cfg.default_scope == 'mmdet':  # mmseg has this table anyway
+        metrics = [metric for metric in cfg.test_evaluator if metric.type.endswith('CocoMetric')]
+        if not metrics:
+            types = ', '.join(metric.type for metric in cfg.test_evaluator)
+            raise UserError(f'--classwise needs a CocoMetric as test_evaluator, but got {types}')
+        for metric in metrics:
+            metric.classwise = True
+
+
+def augment(cfg: Config) -> None:
+    """Have several views of each image tested and merged: those of the config, or two flips."""
+    host = HOSTS[cfg.default_scope]
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+
+    pipeline = cfg.get('tta_pipeline')
+    if pipeline is None:
+        *steps, pack = dataset.pipeline
+        pack = {**pack, 'meta_keys': host.tta_meta}
+        flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+        pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = pipeline
+
+    if cfg.default_scope == 'mmdet':
+        drop_masks(cfg)
+    cfg.model = ConfigDict({**cfg.get('tta_model', host.tta_model), 'module': cfg.model})
+
+
+def drop_masks(cfg: Config) -> None:
+    """Leave out the mask head, which mmdet's test-time augmentation refuses."""
+    roi_head = cfg.model.get('roi_head', {})
+    if roi_head.get('mask_head'):
+        print('test-time augmentation merges boxes only: masks are not evaluated')
+        roi_head.mask_head = roi_head.mask_roi_extractor = None
+    for metric in cfg.test_evaluator:
+        if 'segm' in metric.get('metric', []):
+            metric.metric = 'bbox'
+
+
+def write_predictions(cfg: Config, path: str) -> None:
+    """Have the predictions written to a file.
+
+    Raises:
+        UserError: It is not named ``*.pkl``.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {path}: expected a file that ends in .pkl')
+    Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
+    cfg.test_evaluator.append(dict(type=HOSTS[cfg.default_scope].dump, out_file_path=path))
+
+
+def draw(cfg: Config, folder: str) -> str:
+    """Have every image drawn, and say where."""
+    host = HOSTS[cfg.default_scope]
+    folder = str(Path(folder).resolve())  # mmdet puts a relative path under the work dir
+    cfg.visualizer = {'type': host.visualizer, **(cfg.get('visualizer') or {})}
+    cfg.visualizer.name = f'pictures in {folder}'  # of its own: one that exists keeps its folder
+    hook = {**cfg.get('default_hooks', {}).get('visualization', {}), **host.hook}
+    if cfg.default_scope == 'mmdet':
+        hook['test_out_dir'] = folder
+    elif cfg.default_scope == 'mmpretrain':
+        hook['out_dir'] = folder
+    else:
+        cfg.visualizer.update(save_dir=folder, vis_backends=[dict(type='LocalVisBackend')])
+    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
+    return f'{folder}/vis_data/vis_image' if cfg.default_scope == 'mmseg' else folder

@@ -1,0 +1,114 @@
+"""What the command lines in ``tools`` share: how they run, their arguments, who speaks.
+
+It stands beside the package ``mmvitx`` because importing any part of that imports PyTorch and
+MMEngine, which takes seconds. A tool imports this module, reads its arguments, and only then
+imports what does the work, inside of ``main``: ``--help`` answers at once, and :func:`run` is there
+when Ctrl-C comes while libraries are imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+# The variables in which a launcher tells a process its rank, its rank on the node and the number
+# of processes.
+LAUNCHERS = {
+    'none': (),
+    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
+    'slurm': ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
+
+
+def run(main: Callable) -> None:
+    """Run the ``main`` of a tool.
+
+    An error of the user's ends it with one line and status 1, Ctrl-C with one line and status 130.
+    """
+    try:
+        main()
+    except Exception as e:
+        errors = sys.modules.get('mmvitx.errors')  # imported, if this is one of them
+        if errors is None or not isinstance(e, errors.UserError):
+            raise
+        if is_first_process():
+            # one that a process loading data raised comes with the traceback of that
+            message = str(e).rpartition('UserError: ')[2].strip()
+            print(f'error: {message}', file=sys.stderr)
+        else:
+            time.sleep(3)  # a launcher ends all when one ends: let the first one speak
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if is_first_process():
+            print('\ninterrupted', file=sys.stderr)
+        sys.exit(130)
+    finally:
+        dist = sys.modules.get('torch.distributed')
+        if dist and dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for its machine."""
+    ranks = (os.environ.get(names[1]) for names in LAUNCHERS.values() if names)
+    return next((rank for rank in ranks if rank is not None), '0') == '0'
+
+
+class KeyValue(argparse.Action):
+    """mmengine's ``--cfg-options``, with a sentence where it has a traceback."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parse each, as argparse asks for."""
+        from mmengine.config import DictAction
+
+        parse = DictAction(self.option_strings, self.dest)
+        for value in values:
+            try:
+                parse(parser, namespace, [value], option_string)
+            except (ValueError, AssertionError):
+                parser.error(
+                    f'{option_string} {value}: expected KEY=VALUE without spaces and with balanced '
+                    'brackets, as in model.backbone.drop_path_rate=0.1 or key="[(1,2),(3,4)]"'
+                )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that all tools have which run a config."""
+    parser.add_argument('config', help='config of MMDetection, MMSegmentation or MMPretrain')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; default: work_dirs/<config name>',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=KeyValue,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings of the config to override, such as train_dataloader.batch_size=4',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=list(LAUNCHERS),
+        default='none',
+        help='what starts the processes of a distributed run (see dist_train.sh, slurm_train.sh)',
+    )
+    # torch.distributed.launch passes it; the environment says the same
+    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+
+
+def read_size(sides: Sequence[int]) -> tuple[int, int]:
+    """Read ``--size``: a side, or height and width.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        from mmvitx.errors import UserError
+
+        raise UserError(f'--size takes a side, or height and width, not {sides}')
+    return sides[0], sides[-1]

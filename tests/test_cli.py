@@ -1,0 +1,62 @@
+"""Command lines answer before libraries are imported, and end in a line when they are interrupted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# tools/benchmark.py asks the models for their names before it reads its arguments
+TOOLS = sorted(p for p in (ROOT / 'tools').rglob('*.py') if p.name != 'benchmark.py')
+HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib', 'mmvitx')
+HELP = f"""
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name='__main__')
+finally:
+    print('imported:', *sorted({{*{HEAVY}}} & {{*sys.modules}}))
+"""
+
+
+def run(*words, path=ROOT):
+    command = [sys.executable, *map(str, words)]
+    env = {**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}'}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=lambda path: path.stem)
+def test_help_imports_no_library(tool):
+    done = run('-c', HELP, tool, '--help')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('usage: ')
+    assert done.stdout.splitlines()[-1] == 'imported:'
+
+
+@pytest.mark.parametrize(
+    ('library', 'words'),
+    [
+        ('torch', ['train.py', 'config.py']),
+        ('torch', ['train.py', 'config.py', '--cfg-options', 'a=1']),
+        ('torch', ['test.py', 'config.py', 'epoch_1.pth']),
+        ('torch', ['export.py', 'coat_tiny', '--out', 'coat.onnx']),
+        ('numpy', ['make_digits.py']),
+    ],
+)
+def test_ctrl_c_while_a_library_is_imported(library, words, tmp_path):
+    interrupt = 'import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n'
+    (tmp_path / f'{library}.py').write_text(interrupt)
+    done = run(ROOT / 'tools' / words[0], *words[1:], path=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr.split() == ['interrupted']
+
+
+def test_a_library_that_is_missing_is_no_error_of_the_user(tmp_path):
+    (tmp_path / 'torch.py').write_text("raise ImportError('libcudart.so: cannot open')")
+    done = run(ROOT / 'tools/train.py', 'config.py', path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == 'ImportError: libcudart.so: cannot open'
