@@ -1,4 +1,4 @@
-"""Command lines answer before libraries are imported, and end in a line when they are interrupted."""
+"""Tools answer before libraries are imported, and end in a line when they are interrupted."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
 """What the README and the pages in docs link to, tell to run and claim is there."""
 
 import json
+import os
 import re
-import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmvitx.checkpoints.published import PUBLISHED
 from mmvitx.engine.benchmarks import name_work
@@ -13,12 +15,21 @@ from mmvitx.engine.benchmarks import name_work
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
 PAGES = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
-COMMANDS = [
-    line.split('#')[0].strip()
-    for page in PAGES
-    for block in re.findall(r'```bash\n(.*?)```', page.read_text(), re.S)
-    for line in block.splitlines()
-]
+
+
+def find_commands(page: Path) -> list[str]:
+    """Find the blocks of commands in a page, and the commands within its sentences."""
+    text = page.read_text()
+    prose = re.sub(r'```.*?```', '', text, flags=re.S)
+    quoted = [' '.join(code.split()) for code in re.findall(r'`([^`]+)`', prose)]
+    begin = r'(\w+=\S+ )*(python|make|pip|tools/\S+) '
+    blocks = re.findall(r'```bash\n(.*?)```', text, re.S)
+    return blocks + [code for code in quoted if re.match(begin, code)]
+
+
+COMMANDS = {
+    f'{page.name}-{i}': text for page in PAGES for i, text in enumerate(find_commands(page))
+}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -27,15 +38,35 @@ def test_what_is_linked_exists(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize('command', COMMANDS)
-def test_what_a_command_names_exists(command):
-    words = shlex.split(command)
-    if words[0] == 'make':
-        assert re.search(rf'^{words[1]}:', (ROOT / 'Makefile').read_text(), re.M)
-    files = [word for word in words if word.startswith(('configs/', 'tools/'))]
-    assert all((ROOT / file).is_file() for file in files)
-    for name in re.findall(r'mmvitx://(\w+)', command):
-        assert name in PUBLISHED
+@pytest.fixture
+def stubs(tmp_path) -> dict[str, str]:
+    """The variables with which a shell runs stubs that print their name and their arguments."""
+    for name in ('python', 'srun', 'make', 'pip'):
+        path = tmp_path / name
+        path.write_text('#!/bin/sh\nprintf "%s" "${0##*/}"; printf "\\t%s" "$@"; echo\n')
+        path.chmod(0o755)
+    return {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'PYTHON': 'python'}
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_commands_are_understood(name, stubs, tool, monkeypatch):
+    """Each runs up to the tool, whose parser takes what arrives; the files that it names exist."""
+    script = ['bash', '-euc', COMMANDS[name]]
+    done = subprocess.run(script, cwd=ROOT, env=stubs, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for line in done.stdout.splitlines():
+        program, *words = line.split('\t')
+        if program == 'make':
+            assert re.search(rf'^{words[0]}:', (ROOT / 'Makefile').read_text(), re.M)
+        elif program != 'pip':
+            (at,) = (i for i, word in enumerate(words) if re.search(r'\btools/.*\.py$', word))
+            module = tool(words[at].rpartition('tools/')[2].removesuffix('.py'))
+            parse = getattr(module, 'parse_args', None) or module.parse
+            parse(words[at + 1 :])
+        files = [word for word in words if word.startswith(('configs/', 'tests/', 'tools/'))]
+        assert [file for file in files if not (ROOT / file).is_file()] == []
+        assert {*re.findall(r'mmvitx://(\w+)', line)} <= PUBLISHED.keys()
 
 
 @pytest.mark.parametrize('row', re.findall(r'^\| `(\w+)` \| `1x`', README, re.M))

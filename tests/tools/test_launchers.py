@@ -76,6 +76,22 @@ def test_slurm_launcher(launch, tmp_path, env, options):
     ]
 
 
+@pytest.mark.parametrize(
+    ('name', 'before', 'after'),
+    [
+        ('dist_train.sh', ['a.py', '2'], ['--amp', '--cfg-options', 'a.b=1', 'c=2']),
+        ('dist_test.sh', ['a.py', 'b.pth', '2'], ['--tta', '--cfg-options', 'a.b=1', 'c=2']),
+        ('slurm_train.sh', ['gpu', 'job', 'a.py'], ['--resume', '--cfg-options', 'a.b=1', 'c=2']),
+    ],
+)
+def test_the_tool_understands_what_it_is_handed(launch, tool, name, before, after):
+    words = launch(name, *before, *after)
+    (at,) = (i for i, word in enumerate(words) if word.startswith(f'{TOOLS}/') and '.py' in word)
+    args = tool(Path(words[at]).stem).parse_args(words[at + 1 :])
+    assert args.config == 'a.py' and args.cfg_options == {'a.b': 1, 'c': 2}
+    assert args.launcher == ('slurm' if name == 'slurm_train.sh' else 'pytorch')
+
+
 @pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
 def test_too_few_arguments(name):
     done = subprocess.run(
