@@ -91,7 +91,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1),
+    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=2),
     visualization=dict(score_thr=0.5),
 )
 log_processor = dict(by_epoch=False)

@@ -11,5 +11,5 @@ model = dict(
     backbone=dict(type='mmvitx.CoaT', arch='lite_small', out_type='cls_token'),
     head=dict(type='LinearClsHead', num_classes=2, in_channels=512),
 )
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=1, save_best='auto'))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))
 load_from = 'mmvitx://coat_lite_small'
