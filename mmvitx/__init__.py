@@ -9,9 +9,11 @@ one of them (``type='mmvitx.CoaT'``).
 from mmvitx.checkpoints import allow_mmengine_types, register_loader
 from mmvitx.checkpoints.model_index import register_model_index
 from mmvitx.version import __version__
+from mmvitx.versions import check_versions
 
 __all__ = ['__version__']
 
+check_versions()  # first: an older PyTorch has no list of allowed types
 allow_mmengine_types()
 register_loader()
 register_model_index()

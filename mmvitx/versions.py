@@ -6,6 +6,8 @@ import sys
 
 from mmengine.utils import digit_version
 
+from mmvitx.errors import UserError
+
 # module: (lowest supported version, first version that is not). Modules instead of distributions,
 # because the maintained forks install the same modules under other distribution names.
 SUPPORTED = {
@@ -22,17 +24,18 @@ def check_versions() -> None:
     """Check the supported packages that are imported already.
 
     Raises:
-        RuntimeError: If one of them has an unsupported version. It is no ImportError, because
-            mmengine swallows those when it looks for a registry and then reports that the type does
-            not exist.
+        UserError: If one of them has an unsupported version. It is no ImportError, because mmengine
+            swallows those when it looks for a registry and then reports that the type does not
+            exist.
     """
     for name, (lowest, limit) in SUPPORTED.items():
         version = getattr(sys.modules.get(name), '__version__', None)
         if version is None:
             continue
         if not digit_version(lowest) <= digit_version(version) < digit_version(limit):
-            raise RuntimeError(
+            also = ', and MMCV compiled for it (`make env` in a clone does both)'
+            raise UserError(
                 f'mmvitx works with {name} >={lowest},<{limit}, but {name} {version} is installed: '
-                'install a version in that range, in an environment of its own if something else '
-                'needs this one'
+                f'install a version in that range{also if name == "torch" else ""}, in an '
+                'environment of its own if something else needs this one'
             )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmvitx.errors import UserError
 from mmvitx.versions import SUPPORTED, check_versions
 
 
@@ -29,7 +30,7 @@ def test_accepts_what_is_installed():
 )
 def test_refuses_an_unsupported_version(monkeypatch, name, version):
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(__version__=version))
-    with pytest.raises(RuntimeError) as error:  # an ImportError would be swallowed by mmengine
+    with pytest.raises(UserError) as error:  # an ImportError would be swallowed by mmengine
         check_versions()
     lowest, limit = SUPPORTED[name]
     for part in (f'{name} {version}', f'>={lowest},<{limit}', 'install'):
@@ -61,4 +62,18 @@ def test_the_first_use_of_a_type_checks():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     last = done.stderr.splitlines()[-1]
-    assert last.startswith('RuntimeError: mmvitx works with mmdet >=3.3.0,<4.0.0, but mmdet 3.2.0')
+    assert last.startswith('mmvitx.errors.UserError: mmvitx works with mmdet >=3.3.0,<4.0.0, but ')
+
+
+def test_the_import_with_an_old_torch_says_what_to_do():
+    code = (
+        'import torch\n'
+        'torch.__version__ = "2.5.1"\n'
+        'del torch.serialization.add_safe_globals\n'
+        'import mmvitx\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('mmvitx.errors.UserError: mmvitx works with torch >=2.6.0,<3.0.0, but ')
+    assert 'torch 2.5.1 is installed' in last and 'MMCV compiled for it' in last
+    assert 'make env' in last
