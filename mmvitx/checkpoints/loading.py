@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
+import functools
 import os
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +55,19 @@ def load_file(path: str | os.PathLike, map_location=None):
         if _is_safetensors(path):
             device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
             return safetensors.torch.load_file(path, device)
+        stat = path.stat()
+        damaged = _find_damage(path, stat.st_size, stat.st_mtime_ns)
+        if damaged:
+            raise CheckpointError(
+                f'{path} is damaged: its record {damaged} differs from its checksum{COPY_AGAIN}'
+            )
         # The authors' files hold the arguments of their runs in a Namespace, a bag of attributes.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter('ignore')  # of pickle protocols: what cannot be read is an error
             return torch.load(path, map_location=map_location or 'cpu', weights_only=True)
     except PermissionError as e:
         raise CheckpointError(f'no permission to read the checkpoint {path}') from e
-    except (MemoryError, torch.cuda.OutOfMemoryError):
+    except (CheckpointError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as e:  # a damaged pickle can raise anything
         if 'deserialize object on' in str(e):  # the file is fine, map_location is not
@@ -94,6 +102,19 @@ def _check_is_file(path: Path) -> None:
         )
     if path.stat().st_size == 0:
         raise CheckpointError(f'the checkpoint {path} is empty{COPY_AGAIN}')
+
+
+@functools.lru_cache(maxsize=None)  # a run reads a file more than once: to check it, to load it
+def _find_damage(path: Path, size: int, mtime: int) -> str | None:
+    """Find a record in a zip file of torch that differs from its checksum; torch does not look.
+
+    Other files, and those saved without checksums (``torch.serialization.set_crc32_options``), have
+    none to compare with.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() if any(record.CRC for record in archive.infolist()) else None
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -277,6 +277,41 @@ def test_a_damaged_file_is_one_sentence(tmp_path, zipped):
             load_file(path)
 
 
+def test_flipped_bytes_are_found(tmp_path):
+    """In the middle of a tensor, where torch reads what is there."""
+    path = tmp_path / 'flipped.pth'
+    torch.save(dict(state_dict=dict(weight=torch.zeros(5000), bias=torch.zeros(7))), path)
+    assert load_file(path)['state_dict']['weight'].sum() == 0
+    content = bytearray(path.read_bytes())
+    middle = content.index(bytes(20000)) + 10000
+    content[middle : middle + 400] = bytes([255]) * 400
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)['state_dict']['weight'].isnan().any()
+    with pytest.raises(CheckpointError, match='flipped.pth is damaged: its record flipped/data/0 '):
+        load_file(path)
+
+
+def test_a_file_is_compared_with_its_checksums_once(tmp_path, monkeypatch):
+    path = tmp_path / 'weights.pth'
+    compared = []
+    compare = zipfile.ZipFile.testzip
+    monkeypatch.setattr(zipfile.ZipFile, 'testzip', lambda self: compared.append(compare(self)))
+    for size, times in ((3, 1), (3, 1), (4, 2)):
+        if not path.exists() or size == 4:
+            torch.save(dict(weight=torch.rand(100 * size)), path)
+        load_file(path)
+        assert len(compared) == times
+
+
+def test_a_file_without_checksums_loads(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(weight=torch.ones(300)), tmp_path / 'weights.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_file(tmp_path / 'weights.pth')['weight'].sum() == 300
+
+
 @pytest.mark.parametrize('content', [b'<html>404</html>', b'{"a": 1}', b'\x80\x02', bytes(50)])
 def test_a_file_of_another_kind_is_one_sentence(tmp_path, content):
     path = tmp_path / 'other.pth'
