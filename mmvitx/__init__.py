@@ -6,14 +6,16 @@ the hosts. The modules register themselves when a config first names
 one of them (``type='mmvitx.CoaT'``).
 """
 
-from mmvitx.checkpoints import allow_mmengine_types, register_loader
-from mmvitx.checkpoints.model_index import register_model_index
 from mmvitx.version import __version__
 from mmvitx.versions import check_versions
 
+check_versions()  # first: what follows needs them
+
+from mmvitx.checkpoints import allow_mmengine_types, register_loader  # noqa: E402
+from mmvitx.checkpoints.model_index import register_model_index  # noqa: E402
+
 __all__ = ['__version__']
 
-check_versions()  # first: an older PyTorch has no list of allowed types
 allow_mmengine_types()
 register_loader()
 register_model_index()
