@@ -104,7 +104,7 @@ def _check_is_file(path: Path) -> None:
         raise CheckpointError(f'the checkpoint {path} is empty{COPY_AGAIN}')
 
 
-@functools.lru_cache(maxsize=None)  # a run reads a file more than once: to check it, to load it
+@functools.cache  # a run reads a file more than once: to check it, to load it
 def _find_damage(path: Path, size: int, mtime: int) -> str | None:
     """Find a record in a zip file of torch that differs from its checksum; torch does not look.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import inspect
 import logging
@@ -188,7 +187,7 @@ def _near(t):
 
 
 def _far(t):
-    """The same for 1 <= t <= 2."""
+    """Weigh a pixel at a distance 1 <= t <= 2."""
     return ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC
 
 

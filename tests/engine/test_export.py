@@ -89,9 +89,7 @@ def test_bad_input_is_refused(main, argv, message, tmp_path, monkeypatch):
         ('coat', 'cls_token', 'featmap', (), None),
     ],
 )
-def test_a_checkpoint_must_have_all_weights(
-    name, saved, wanted, dropped, message, tmp_path
-):
+def test_a_checkpoint_must_have_all_weights(name, saved, wanted, dropped, message, tmp_path):
     weights = MODELS.build(dict(SMALL[name], out_type=saved)).state_dict()
     path = str(tmp_path / 'weights.pth')
     torch.save({n: t for n, t in weights.items() if n not in dropped}, path)
