@@ -24,6 +24,7 @@ from typing import Optional
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / 'requirements/lock.txt'
 PYTHONS = ((3, 11), (3, 12))  # for which all of the lock has builds
+MADE_HERE = 'made-by-mmvitx'  # a file in an environment that this script made
 
 ABOUT_PYTHON = """
 import json, sys, sysconfig
@@ -215,13 +216,21 @@ def plan_ops(python: str, archs: str, cuda: tuple) -> tuple:
 def make_venv(venv: Path, python: str) -> None:
     target = str(venv / 'bin/python')
     if not Path(target).exists():
-        subprocess.run([python, '-m', 'venv', '--clear', str(venv)], check=True)
+        # pip comes later, so that a set-up interrupted in between finds the mark
+        subprocess.run([python, '-m', 'venv', '--clear', '--without-pip', str(venv)], check=True)
+        (venv / MADE_HERE).touch()
     if not answer(target, '-m', 'pip', '--version'):  # interrupted, or made without
         subprocess.run([target, '-m', 'ensurepip'], check=True)
 
 
-def forget_unfinished(site: Path) -> None:
-    """Has pip install anew what it was writing when it was interrupted: RECORD comes last."""
+def forget_unfinished(venv: Path, site: Path) -> None:
+    """Has pip install anew what it was writing when it was interrupted: RECORD comes last.
+
+    Only in an environment that was made here: in others a package without RECORD may be whole, as
+    those of conda and of Debian are.
+    """
+    if not (venv / MADE_HERE).exists():
+        return
     for info in site.glob('*.dist-info'):
         if not (info / 'RECORD').is_file():
             shutil.rmtree(info)
@@ -295,7 +304,7 @@ def install(venv: Path, python: str, archs: str, cuda: tuple) -> str:
     """Installs everything; returns what a shell must set to use it."""
     make_venv(venv, python)
     target = str(venv / 'bin/python')
-    forget_unfinished(Path(about(target)['site']))
+    forget_unfinished(venv, Path(about(target)['site']))
     say('Installing torch (about 3 GB to download)')
     pip_install(target, '-r', 'requirements/build.txt')
     device, env = plan_ops(target, archs, cuda)

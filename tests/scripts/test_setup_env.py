@@ -142,14 +142,23 @@ def test_ops_that_misfit_are_compiled_anew(setup_env, installs, monkeypatch, cap
         setup_env.install_ops('python', 'cpu', {})
 
 
-def test_an_interrupted_installation_is_done_again(setup_env, tmp_path):
+@pytest.mark.parametrize('ours', [True, False])
+def test_an_interrupted_installation_is_done_again(setup_env, tmp_path, monkeypatch, ours):
+    """In an environment that the set-up made; in one of the user's nothing is removed."""
+    venv, site = tmp_path / 'venv', tmp_path / 'site'
+    monkeypatch.setattr(setup_env, 'answer', lambda *command: 'pip 25')
+    if not ours:
+        (venv / 'bin').mkdir(parents=True)
+        (venv / 'bin/python').touch()
+    setup_env.make_venv(venv, sys.executable)
     for name, complete in (('whole-1.dist-info', True), ('half-1.dist-info', False)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / 'METADATA').touch()
+        (site / name).mkdir(parents=True)
+        (site / name / 'METADATA').touch()
         if complete:
-            (tmp_path / name / 'RECORD').touch()
-    setup_env.forget_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ['whole-1.dist-info']
+            (site / name / 'RECORD').touch()
+    setup_env.forget_unfinished(venv, site)
+    left = {path.name for path in site.iterdir()}
+    assert left == {'whole-1.dist-info'} | ({'half-1.dist-info'} if not ours else set())
 
 
 def test_a_second_call_does_nothing(setup_env, monkeypatch, tmp_path):
