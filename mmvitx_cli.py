@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,12 +34,10 @@ def run(main: Callable) -> None:
         main()
     except Exception as e:
         errors = sys.modules.get('mmvitx.errors')  # imported, if this is one of them
-        if errors is None or not isinstance(e, errors.UserError):
+        if errors is None or not (isinstance(e, errors.UserError) or errors.is_full(e)):
             raise
         if is_first_process():
-            # one that a process loading data raised comes with the traceback of that
-            message = str(e).rpartition('UserError: ')[2].strip()
-            print(f'error: {message}', file=sys.stderr)
+            print(f'error: {errors.describe(e)}', file=sys.stderr)
         else:
             time.sleep(3)  # a launcher ends all when one ends: let the first one speak
         sys.exit(1)
@@ -50,6 +49,32 @@ def run(main: Callable) -> None:
         dist = sys.modules.get('torch.distributed')
         if dist and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def repeat_command(words: Sequence[str]) -> str:
+    """Give the command line with which a training goes on.
+
+    Args:
+        words: The script and the arguments with which it was started.
+
+    Returns:
+        The same with ``--resume``, quoted as a shell wants it. Of several processes it is that of
+        ``dist_train.sh``, or only described where another program has started them.
+    """
+    script, *words = words
+    kept = []
+    for i, word in enumerate(words):
+        is_value = i and words[i - 1] == '--resume' and not word.startswith('-')
+        if not is_value and word.partition('=')[0] != '--resume':
+            kept.append(word)
+    start = ['python', script]
+    if '--launcher' in kept:
+        if kept[1:3] != ['--launcher', 'pytorch']:
+            return 'the same command and --resume'
+        start = [script.replace('train.py', 'dist_train.sh')]
+        kept[1:3] = [os.environ['LOCAL_WORLD_SIZE']]
+    # options for the config take all the words behind them
+    return shlex.join([*start, *kept, '--resume'])
 
 
 def is_first_process() -> bool:

@@ -21,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the latest in the work dir if there is one',
+        help='go on from this checkpoint, or from the newest in the work dir if there is one',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
@@ -29,6 +29,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="scale the learning rate by the batch size over all processes to the config's "
         'auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--no-nan-check',
+        action='store_true',
+        help='go on if the loss or the norm of the gradients stays NaN or infinite',
     )
     parser.add_argument('--seed', type=int, help='makes a run repeatable')
     return parser.parse_args(argv)
@@ -52,18 +57,13 @@ def main(argv: list[str] | None = None) -> Runner:
     cfg = launch.read_config(args)
     apply_arguments(cfg, args)
     runner = launch.build_runner(cfg, 'train', 'val')
-    try:
-        runner.train()
-    except BaseException as e:
-        if not was_interrupted(e):
-            raise
-        if cli.is_first_process():
-            print(f'\n{how_to_resume(args, runner)}', file=sys.stderr)
-        sys.exit(130)
+    words = sys.argv if argv is None else ['tools/train.py', *argv]
+    launch.train(runner, cli.repeat_command(words))
     return runner
 
 
 def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    from mmvitx.engine import launch, resume
     from mmvitx.errors import UserError
 
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
@@ -80,30 +80,12 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.seed is not None:
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': args.seed}
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-
-
-def was_interrupted(error: BaseException | None) -> bool:
-    """Whether it began with Ctrl-C; mmengine turns that into other errors while it saves."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__context__
-    return False
-
-
-def how_to_resume(args: argparse.Namespace, runner: Runner) -> str:
-    from mmengine.runner import find_latest_checkpoint
-
-    done = f'interrupted after {runner.iter} iterations'
-    if find_latest_checkpoint(runner.work_dir) is None:
-        return f'{done}, before a checkpoint was written'
-    return (
-        f'{done}: go on with python tools/train.py {args.config} '
-        f'--work-dir {runner.work_dir} --resume'
-    )
+    if not args.no_nan_check:
+        launch.add_hook(cfg, 'mmvitx.FiniteHook')
+    if args.resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, args.resume
+    elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        resume.choose_checkpoint(cfg)
 
 
 if __name__ == '__main__':

@@ -34,13 +34,19 @@ class CheckpointError(UserError):
     """A checkpoint file cannot be used."""
 
 
-def load_file(path: str | os.PathLike, map_location=None):
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint file is cut off or damaged."""
+
+
+def load_file(path: str | os.PathLike, map_location=None, mmap: bool = False):
     """Read a checkpoint of torch, always with ``weights_only=True``, or of safetensors.
 
     Args:
         path: A local file; which of the two it is, its content tells.
         map_location: Where the tensors go, as in :func:`torch.load`; None means the CPU, so that
             a file from a GPU loads anywhere and several processes do not all fill the first GPU.
+        mmap: Whether tensors are read from the file when they are used. Damaged ones are not
+            found then.
 
     Returns:
         What was saved, usually a dict.
@@ -56,15 +62,15 @@ def load_file(path: str | os.PathLike, map_location=None):
             device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
             return safetensors.torch.load_file(path, device)
         stat = path.stat()
-        damaged = _find_damage(path, stat.st_size, stat.st_mtime_ns)
+        damaged = None if mmap else _find_damage(path, stat.st_size, stat.st_mtime_ns)
         if damaged:
-            raise CheckpointError(
+            raise DamagedCheckpointError(
                 f'{path} is damaged: its record {damaged} differs from its checksum{COPY_AGAIN}'
             )
         # The authors' files hold the arguments of their runs in a Namespace, a bag of attributes.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter('ignore')  # of pickle protocols: what cannot be read is an error
-            return torch.load(path, map_location=map_location or 'cpu', weights_only=True)
+            return torch.load(path, map_location or 'cpu', weights_only=True, mmap=mmap)
     except PermissionError as e:
         raise CheckpointError(f'no permission to read the checkpoint {path}') from e
     except (CheckpointError, MemoryError, torch.cuda.OutOfMemoryError):
@@ -77,11 +83,13 @@ def load_file(path: str | os.PathLike, map_location=None):
             raise CheckpointError(
                 f'the checkpoint {path} holds {forbidden}, which weights do not need and which '
                 'could run code, so it is not loaded: if you trust the file, save its weights '
-                'alone with the program that wrote it'
+                'alone with the program that wrote it; if a hook of yours put it there, allow its '
+                'type with torch.serialization.add_safe_globals, in a module that the config '
+                'imports'
             ) from e
         if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL):  # of a cut-off file
             raise CheckpointError(f'{path} cannot be read: {e.strerror}') from e
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f'{path} is truncated, damaged or no PyTorch checkpoint{COPY_AGAIN}'
         ) from e
 
@@ -101,7 +109,7 @@ def _check_is_file(path: Path) -> None:
             + (f'; did you mean {path.parent / close[0]}?' if close else '')
         )
     if path.stat().st_size == 0:
-        raise CheckpointError(f'the checkpoint {path} is empty{COPY_AGAIN}')
+        raise DamagedCheckpointError(f'the checkpoint {path} is empty{COPY_AGAIN}')
 
 
 @functools.cache  # a run reads a file more than once: to check it, to load it

@@ -22,6 +22,7 @@ from mmvitx.checkpoints.loading import CheckpointError, load_file
 from mmvitx.checkpoints.official import Converted, convert_official
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
 
+PROGRESS = 'progress'  # key of what our checkpoints hold besides that of mmengine's
 HTTP = ('http://', 'https://')
 
 

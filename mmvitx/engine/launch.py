@@ -6,8 +6,11 @@ import argparse
 import difflib
 import importlib.util
 import inspect
+import logging
 import os
+import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch.distributed as dist
@@ -18,11 +21,13 @@ from mmengine.runner import Runner
 
 import mmvitx
 from mmvitx.datasets.unreadable import name_unreadable_images
-from mmvitx.engine import preflight
-from mmvitx.engine.files import check_folder
+from mmvitx.engine import preflight, resume, signals
+from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
+from mmvitx.engine.hooks import CheckpointHook
+from mmvitx.engine.hooks.stop import Stopped
 from mmvitx.engine.hosts import HOSTS
-from mmvitx.errors import UserError
-from mmvitx_cli import LAUNCHERS, read_size, run  # noqa: F401  tools/benchmark.py has two from here
+from mmvitx.errors import UserError, describe, is_full
+from mmvitx_cli import LAUNCHERS, is_first_process, read_size, run  # noqa: F401  for benchmark
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -81,35 +86,119 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     """Check all that a run needs, set up its processes and build the runner.
 
     Args:
-        cfg: From :func:`read_config`.
+        cfg: From :func:`read_config`; of a training that goes on, ``load_from`` is the checkpoint.
         *loops: Those that will run, of ``train``, ``val``, ``test``.
 
     Raises:
         UserError: In one sentence, if data, checkpoint, output folder or processes are not as the
             config says.
     """
+    train = 'train' in loops
     _check_launcher(cfg)
     name_unreadable_images()
     preflight.check_data(cfg, loops)
     preflight.add_label_checks(cfg, loops)
-    if 'train' in loops:
+    if train:
         _check_amp(cfg)
     weights = preflight.read_weights(cfg)
     check_folder(cfg.work_dir, '--work-dir')
+    if train and _is_main(cfg):
+        claim_folder(cfg.work_dir)
     _init_processes(cfg)
+    if train and cfg.get('resume') and weights.meta.get('seed') is not None:
+        # else a run without a seed would go on in another order
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': weights.meta['seed']}
+    _add_hooks(cfg)
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except (TypeError, ValueError) as e:
         if not _is_setting(e):
             raise
         raise UserError(f'the config cannot be built: {e}') from e
+    write_whole_files()
+    _raise_log_errors(runner.logger)
     preflight.check_weights(weights, runner.model)
-    if 'train' in loops:
+    if train:
         preflight.check_pretrained(runner.model)
         preflight.check_teacher(cfg, runner.model)
-        if weights is None and cfg.default_scope != 'mmpretrain':
-            preflight.note_random_backbone(runner.model)
+        preflight.note_start(runner, weights)
+        if isinstance(runner, Runner):
+            if _is_main(cfg):
+                check_room(cfg.work_dir, resume.estimate_size(runner, weights))
+            if cfg.get('resume'):
+                resume.check_same_run(weights, runner)
+            resume.prepare_data(runner, weights if cfg.get('resume') else None)
     return runner
+
+
+def train(runner: Runner, command: str) -> None:
+    """Train; whatever ends it before its end says how to go on.
+
+    Args:
+        runner: From :func:`build_runner`.
+        command: With which the training goes on.
+
+    Raises:
+        Stopped: A signal has asked the training to stop, and it has been saved.
+        UserError: In one sentence; a full disk among others.
+    """
+    try:
+        with signals.listening():
+            runner.train()
+    except Stopped as e:
+        if is_first_process():
+            saved = _last_checkpoint(runner)
+            what = f'saved in {saved}: go on with {command}' if saved else 'and not saved'
+            print(f'\nstopped after {e.iterations} iterations, {what}', file=sys.stderr)
+        raise
+    except Exception as e:
+        if not (isinstance(e, UserError) or is_full(e)):
+            raise
+        saved = _last_checkpoint(runner)
+        hint = f'; the last checkpoint is {saved}, go on from it with {command}' if saved else ''
+        raise UserError(describe(e) + hint) from e
+
+
+def _last_checkpoint(runner):
+    hooks = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    return next((hook.last_ckpt for hook in hooks), None)
+
+
+def _add_hooks(cfg: Config) -> None:
+    """Put our hooks into a config, that for checkpoints in place of mmengine's."""
+    if cfg.get('runner_type', 'Runner') != 'Runner':
+        return  # which writes its checkpoints in another way
+    default = cfg.get('default_hooks') or {}
+    checkpoint = default.get('checkpoint', dict(type='CheckpointHook'))
+    if checkpoint and str(checkpoint.get('type', 'CheckpointHook')).endswith('CheckpointHook'):
+        checkpoint = {**checkpoint, 'type': 'mmvitx.CheckpointHook'}
+    cfg.default_hooks = {**default, 'checkpoint': checkpoint}
+    add_hook(cfg, 'mmvitx.StopHook')
+
+
+def add_hook(cfg: Config, name: str) -> None:
+    """Add a hook to the ``custom_hooks`` of a config, unless it is there."""
+    hooks = cfg.get('custom_hooks') or []
+    if not any(isinstance(hook, dict) and hook.get('type') == name for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type=name)]
+
+
+def _is_main(cfg: Config) -> bool:
+    return not LAUNCHERS[cfg.launcher] or os.environ[LAUNCHERS[cfg.launcher][0]] == '0'
+
+
+def _raise_log_errors(logger: logging.Logger) -> None:
+    """Let a log on a full disk end the run; by itself it prints a traceback a line, and goes on."""
+
+    def handle_error(handler, record):
+        error = sys.exc_info()[1]
+        if is_full(error):
+            raise error
+        logging.Handler.handleError(handler, record)
+
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = partial(handle_error, handler)
 
 
 def _no_config(path: Path) -> str:

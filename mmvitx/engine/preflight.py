@@ -22,12 +22,12 @@ from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import DATASETS
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmvitx.checkpoints import CheckpointError
 from mmvitx.checkpoints.fitting import fit, unwrap
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
-from mmvitx.checkpoints.schemes import is_readable, read_checkpoint
+from mmvitx.checkpoints.schemes import PROGRESS, is_readable, read_checkpoint
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -521,10 +521,19 @@ def _shorten(names: Any) -> str:
 
 
 class Weights(NamedTuple):
-    """What a run starts from: what to call it, and its names with tensors without data."""
+    """What a run starts from.
+
+    Attributes:
+        source: What to call it.
+        state_dict: Its names, with tensors without data.
+        meta: What mmengine notes of the run that wrote it.
+        progress: What :class:`mmvitx.engine.hooks.CheckpointHook` adds.
+    """
 
     source: str
     state_dict: dict[str, torch.Tensor]
+    meta: dict
+    progress: dict
 
 
 def check_pretrained(model: torch.nn.Module) -> None:
@@ -565,17 +574,27 @@ def check_teacher(cfg: Config, model: torch.nn.Module) -> None:
             )
 
 
-def note_random_backbone(model: torch.nn.Module) -> None:
-    """Log a line if a backbone with published weights starts without any."""
-    for name, module in unwrap(model).named_modules():
+def note_start(runner: Runner, weights: Weights | None) -> None:
+    """Log what a training starts from: a checkpoint, or what its backbone does."""
+    if weights is not None:
+        what = 'Going on from' if runner._resume else 'Starting from the weights of'
+        after = f', after {weights.meta["iter"]} iterations' if runner._resume else ''
+        print_log(f'{what} {weights.source}{after}', logger='current')
+        return
+    for name, module in unwrap(runner.model).named_modules():
         arch = getattr(module, 'arch_name', None)
+        if arch is None:
+            continue
+        start = (module.init_cfg or {}).get('checkpoint')
         names = [known for known, entry in PUBLISHED.items() if entry.arch == arch and entry.size]
-        if names and not module.init_cfg:
-            print_log(
-                f'The {arch} starts from random weights. From those of ImageNet it starts with '
-                f'--cfg-options model.{name}.init_cfg.checkpoint={SCHEME}{names[0]}',
-                logger='current',
+        hint = ''
+        # a classifier may be meant to be trained from scratch
+        if not start and names and runner.cfg.default_scope != 'mmpretrain':
+            hint = (
+                '. From those of ImageNet it starts with '
+                f'--cfg-options model.{name}.init_cfg.checkpoint={SCHEME}{names[0]}'
             )
+        print_log(f'The {arch} starts from {start or "random weights"}{hint}', logger='current')
 
 
 def _reads_by_itself(module: BaseModule) -> bool:
@@ -587,14 +606,12 @@ def read_weights(cfg: Config) -> Weights | None:
     """Read what the run will start from; download it if need be.
 
     Args:
-        cfg: Its ``load_from``, ``resume`` and ``work_dir``.
+        cfg: Its ``load_from`` and ``resume``.
 
     Raises:
         CheckpointError: If it cannot be had, or holds too little to resume from.
     """
     path = cfg.get('load_from')
-    if cfg.get('resume') and not path:
-        path = find_latest_checkpoint(cfg.work_dir)
     if not path or not is_readable(path):
         return None
     checkpoint, _ = read_checkpoint(path)
@@ -621,7 +638,8 @@ def _keep_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weigh
         for name, value in checkpoint.get('state_dict', checkpoint).items()
         if isinstance(value, torch.Tensor) and name.startswith(start)
     }
-    return Weights(f'{path} under {start}*' if prefix else path, weights)
+    source = f'{path} under {start}*' if prefix else path
+    return Weights(source, weights, checkpoint.get('meta', {}), checkpoint.get(PROGRESS, {}))
 
 
 def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
