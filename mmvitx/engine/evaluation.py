@@ -1,11 +1,15 @@
-"""What the options of ``tools/test.py`` make of a config."""
+"""What the options of ``tools/test.py`` make of a config, and which checkpoints it refuses."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
+from mmvitx.checkpoints.fitting import unwrap
+from mmvitx.checkpoints.official import count_parts
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -87,3 +91,33 @@ def draw(cfg: Config, folder: str) -> str:
         cfg.visualizer.update(save_dir=folder, vis_backends=[dict(type='LocalVisBackend')])
     cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
     return f'{folder}/vis_data/vis_image' if cfg.default_scope == 'mmseg' else folder
+
+
+class RequireWeights(Hook):
+    """Refuses to evaluate parameters that the checkpoint left as they were initialized.
+
+    Which these are, torch's counters of writes to a tensor tell: names do not, as hosts rename
+    those of older checkpoints while they load them, and several can mean one tensor.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        """Note the counters before the checkpoint is loaded."""
+        self.counters = {n: p._version for n, p in unwrap(runner.model).named_parameters()}
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the counters after it was.
+
+        Raises:
+            UserError: There are parameters that nothing was written to.
+        """
+        model = unwrap(runner.model)
+        missing = [n for n, p in model.named_parameters() if p._version == self.counters[n]]
+        if missing:
+            raise UserError(
+                f'{runner.cfg.load_from} has no weights for {len(missing)} of '
+                f'{len(self.counters)} parameters of the {type(model).__name__}, '
+                f'{count_parts(missing)}: name a checkpoint of the whole model, or evaluate it as '
+                'it is with --allow-missing'
+            )
