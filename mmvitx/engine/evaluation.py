@@ -97,14 +97,18 @@ class RequireWeights(Hook):
     """Refuses to evaluate parameters that the checkpoint left as they were initialized.
 
     Which these are, torch's counters of writes to a tensor tell: names do not, as hosts rename
-    those of older checkpoints while they load them, and several can mean one tensor.
+    those of older checkpoints while they load them, and several can mean one tensor. Parameters
+    that the model leaves out of its own checkpoints, as the frozen ones under LoRA, are not asked
+    for.
     """
 
     priority = 'VERY_HIGH'
 
     def before_run(self, runner: Runner) -> None:
         """Note the counters before the checkpoint is loaded."""
-        self.counters = {n: p._version for n, p in unwrap(runner.model).named_parameters()}
+        model = unwrap(runner.model)
+        saved = model.state_dict()
+        self.counters = {n: p._version for n, p in model.named_parameters() if n in saved}
 
     def before_test(self, runner: Runner) -> None:
         """Compare the counters after it was.
@@ -113,7 +117,8 @@ class RequireWeights(Hook):
             UserError: There are parameters that nothing was written to.
         """
         model = unwrap(runner.model)
-        missing = [n for n, p in model.named_parameters() if p._version == self.counters[n]]
+        counters = {n: p._version for n, p in model.named_parameters()}
+        missing = [n for n, before in self.counters.items() if counters[n] == before]
         if missing:
             raise UserError(
                 f'{runner.cfg.load_from} has no weights for {len(missing)} of '

@@ -16,7 +16,7 @@ from mmvitx.errors import UserError
 
 
 class Detector(BaseModel):
-    """Has what makes names and weights differ: tied, frozen and renamed parameters, and buffers."""
+    """Has what makes names and weights differ: tied, renamed and unsaved parameters, and buffers."""
 
     def __init__(self):
         super().__init__(data_preprocessor=dict(type='ImgDataPreprocessor', mean=[0], std=[1]))
@@ -25,7 +25,14 @@ class Detector(BaseModel):
         self.tied = nn.Linear(3, 2)
         self.tied.weight = self.head.weight
         self.register_buffer('grid', torch.zeros(2))
+        self.unsaved = nn.Linear(3, 3)
+        self._register_state_dict_hook(self.drop)
         self._register_load_state_dict_pre_hook(self.rename)
+
+    @staticmethod
+    def drop(module, state_dict, prefix, metadata):
+        for name in ('weight', 'bias'):
+            del state_dict[f'{prefix}unsaved.{name}']
 
     def rename(self, state_dict, prefix, *args):
         for name in [name for name in state_dict if name.startswith(f'{prefix}old_head.')]:
