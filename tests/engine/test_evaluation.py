@@ -16,7 +16,7 @@ from mmvitx.errors import UserError
 
 
 class Detector(BaseModel):
-    """Has what makes names and weights differ: tied, renamed and unsaved parameters, and buffers."""
+    """Makes names and weights differ: tied, renamed and unsaved parameters, and buffers."""
 
     def __init__(self):
         super().__init__(data_preprocessor=dict(type='ImgDataPreprocessor', mean=[0], std=[1]))
