@@ -94,27 +94,27 @@ def draw(cfg: Config, folder: str) -> str:
 
 
 class RequireWeights(Hook):
-    """Refuses to evaluate parameters that the checkpoint left as they were initialized.
+    """Refuses to evaluate a model with parameters that the checkpoint did not fill.
 
-    Which these are, torch's counters of writes to a tensor tell: names do not, as hosts rename
-    those of older checkpoints while they load them, and several can mean one tensor. Parameters
-    that the model leaves out of its own checkpoints, as the frozen ones under LoRA, are not asked
-    for.
+    PyTorch counts the in-place writes to each tensor, which shows what was loaded. Comparing names
+    would not: hosts rename keys of older checkpoints while loading, and tied parameters have
+    several names. Parameters that the model does not save, such as the frozen ones under LoRA, are
+    left out.
     """
 
     priority = 'VERY_HIGH'
 
     def before_run(self, runner: Runner) -> None:
-        """Note the counters before the checkpoint is loaded."""
+        """Read the counters before the checkpoint is loaded."""
         model = unwrap(runner.model)
         saved = model.state_dict()
         self.counters = {n: p._version for n, p in model.named_parameters() if n in saved}
 
     def before_test(self, runner: Runner) -> None:
-        """Compare the counters after it was.
+        """Compare the counters after the checkpoint was loaded.
 
         Raises:
-            UserError: There are parameters that nothing was written to.
+            UserError: A parameter was not written.
         """
         model = unwrap(runner.model)
         counters = {n: p._version for n, p in model.named_parameters()}
@@ -123,6 +123,6 @@ class RequireWeights(Hook):
             raise UserError(
                 f'{runner.cfg.load_from} has no weights for {len(missing)} of '
                 f'{len(self.counters)} parameters of the {type(model).__name__}, '
-                f'{count_parts(missing)}: name a checkpoint of the whole model, or evaluate it as '
-                'it is with --allow-missing'
+                f'{count_parts(missing)}: name a checkpoint of the whole model, or evaluate them '
+                'as initialized with --allow-missing'
             )
