@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,15 @@ finally:
 
 def run(*words, path=ROOT):
     command = [sys.executable, *map(str, words)]
-    env = {**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}'}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    return subprocess.run(
+        command,
+        env={**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}'},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        # what a shell starts in the background ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 @pytest.mark.parametrize('tool', TOOLS, ids=lambda path: path.stem)

@@ -174,6 +174,27 @@ def test_scales_the_learning_rate(trained, tool, tmp_path):
     assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(1e-3 * 2 / 16)
 
 
+@pytest.mark.parametrize('host', HOSTS)
+def test_refuses_a_checkpoint_without_a_part(trained, tool, tmp_path, host):
+    """Of a model that has nothing of ours, too; a training takes what there is."""
+    config, path, *work = arguments(trained, host, tmp_path)
+    checkpoint = load_file(path)
+    checkpoint['state_dict'] = {
+        name: value
+        for name, value in checkpoint['state_dict'].items()
+        if name.startswith(('backbone', 'neck', 'rpn_head'))
+    }
+    torch.save(checkpoint, tmp_path / 'part.pth')
+    for augmented in ([], ['--tta']):
+        with pytest.raises(
+            UserError, match=r'part.pth has no weights for .*head \(\d+\): .*--allow'
+        ):
+            tool('test').main([config, str(tmp_path / 'part.pth'), *work, *augmented])
+    tool('test').main([config, str(tmp_path / 'part.pth'), *work, '--allow-missing'])
+    options = ['--cfg-options', f'load_from={tmp_path}/part.pth']
+    tool('train').main([config, '--work-dir', str(tmp_path / 'train'), *options])
+
+
 def test_starts_from_weights(trained, tool, tmp_path):
     """From those that fit; the head of another number of classes starts anew."""
     config = str(trained['mmpretrain'] / 'config/tiny_mmpretrain.py')
