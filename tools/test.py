@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

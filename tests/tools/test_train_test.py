@@ -22,9 +22,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
-import mmvitx_cli as cli
 from mmvitx.checkpoints import load_file
-from mmvitx.engine import evaluation, launch, preflight
+from mmvitx.engine import cli, evaluation, launch, preflight
 from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # tools/benchmark.py asks the models for their names before it reads its arguments
 TOOLS = sorted(p for p in (ROOT / 'tools').rglob('*.py') if p.name != 'benchmark.py')
-HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib', 'mmvitx')
+HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib')
 HELP = f"""
 import runpy, sys
 sys.argv = sys.argv[1:]

@@ -1,7 +1,6 @@
 """Helpers for the command lines in ``tools``: running ``main``, and arguments that several have.
 
-The module is outside of the package ``mmvitx`` because importing any part of the package imports
-PyTorch and MMEngine, which takes seconds. A tool imports this module, parses its arguments, and
+A tool imports this module, which needs nothing but the standard library, parses its arguments, and
 imports the rest inside ``main``. So ``--help`` answers at once, and :func:`run` also handles a
 Ctrl-C that comes during the imports.
 """
