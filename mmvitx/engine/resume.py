@@ -54,8 +54,8 @@ def find_checkpoint(work_dir: str) -> str | None:
         Its path; None if there is none.
 
     Raises:
-        CheckpointError: What ``last_checkpoint`` names holds types that are not allowed, or there are
-            only such files.
+        CheckpointError: What ``last_checkpoint`` names holds types that are not allowed, or there
+            are only such files.
     """
     folders, refused, named = [Path(work_dir)], {}, None
     note = folders[0] / 'last_checkpoint'

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -445,24 +446,29 @@ def test_the_command_ends_in_one_line(tmp_path):
     assert 'Traceback' not in printed
 
 
-def test_an_interrupted_training_says_how_to_resume(trained, tmp_path):
+STOPS = {signal.SIGINT: ('Ctrl-C', 130), signal.SIGTERM: ('SIGTERM', 143)}
+
+
+@pytest.mark.parametrize('number', STOPS, ids=lambda number: number.name)
+def test_a_stopped_training_says_how_to_go_on(trained, tmp_path, number):
     config = trained['mmpretrain'] / 'config/tiny_mmpretrain.py'
     options = ['train_cfg.max_epochs=100000', 'train_cfg.val_interval=100000']
-    process = run(
-        ROOT / 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options
-    )
+    words = [config, '--work-dir', tmp_path, '--seed', '4', '--cfg-options', *options]
+    process = run(ROOT / 'tools/train.py', *words)
     started = time.time()
     while not list(tmp_path.glob('last_checkpoint')) and time.time() - started < 60:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, printed[-2000:]
-    assert re.search(
-        rf'^interrupted after \d+ iterations: go on with python tools/train.py {config} '
-        rf'--work-dir {tmp_path} --resume$',
-        printed,
-        re.MULTILINE,
+    name, status = STOPS[number]
+    assert process.returncode == status, printed[-2000:]
+    assert f'{name}: finishing the iteration and saving a checkpoint' in printed
+    found = re.search(
+        r'^stopped after (\d+) iterations, saved in (.*): go on with python (.*)$', printed, re.M
     )
+    assert load_file(found[2])['meta']['iter'] == int(found[1])
+    assert Path(found[2]).samefile((tmp_path / 'last_checkpoint').read_text())
+    assert shlex.split(found[3]) == [*map(str, [ROOT / 'tools/train.py', *words]), '--resume']
     assert 'Traceback' not in printed
 
 
