@@ -101,6 +101,27 @@ def test_it_is_a_proper_operator(transposed):
 
 
 @needs_onednn
+def test_onednn_gets_no_matrix_with_gaps(monkeypatch):
+    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
+    operands, real = [], torch.ops.mkldnn._linear_pointwise
+
+    def record(x, weight, *args):
+        operands.extend((x, weight))
+        return real(x, weight, *args)
+
+    monkeypatch.setattr(torch.ops.mkldnn, '_linear_pointwise', record)
+    wide = torch.randn(24, 80)
+    for matrix in wide.mT, wide.mT[:40], wide[:, :40]:  # whole, rows of a transposed one, columns
+        x, weight = torch.randn(32, matrix.shape[-1]), torch.randn(len(matrix), 16)
+        torch.testing.assert_close(linear(x, matrix), x @ matrix.mT)
+        torch.testing.assert_close(
+            linear_module.weight_gradient(weight, matrix), matrix.mT @ weight
+        )
+    assert len(operands) == 12
+    assert all(t.is_contiguous() or t.mT.is_contiguous() for t in operands)
+
+
+@needs_onednn
 @pytest.mark.filterwarnings('ignore')
 def test_a_compiler_takes_it_for_any_number_of_rows(monkeypatch):
     monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
