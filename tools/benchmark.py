@@ -387,13 +387,14 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
     subjects, record = prepare(row, form)
     for subject in subjects:
         subject.warm_up()
-    rate = measure.matmul_rate(work.device, DTYPES[work.dtype])
+    before = measure.matmul_rates(work.device, DTYPES[work.dtype])
     turns = []
     for seconds in measure.take_turns([subject.measure_time for subject in subjects], pairs):
         turns.append(seconds)
         if progress is not None:
             progress.update()
-    rate = max(rate, measure.matmul_rate(work.device, DTYPES[work.dtype]))
+    after = measure.matmul_rates(work.device, DTYPES[work.dtype])
+    rates = {name: max(rate, after[name]) for name, rate in before.items()}
 
     record.update(pairs=pairs, time_ratio=None, time_ratio_quartiles=None, memory_ratio=None)
     for prefix, subject, seconds in zip(('', 'peer_'), subjects, zip(*turns)):
@@ -405,7 +406,7 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
             memory_bytes=subject.peak_memory(),
             images_per_s=work.batch / median,
             gmacs=macs / 1e9,
-            share_of_matmul_rate=macs / median / rate,
+            share_of_matmul_rate=macs / median / max(rates.values()),
             **subject.graphs,
         )
         record.update({prefix + name: figure for name, figure in figures.items()})
@@ -417,7 +418,8 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
         record.update(time_ratio=median, time_ratio_quartiles=[low, high], memory_ratio=memory)
     packages = ('mmvitx', 'timm') if row.peer == 'timm' else ('mmvitx',)
     environment = measure.describe_environment(*packages)
-    return dict(record, matmul_gmacs_per_s=rate / 1e9, environment=environment)
+    record['matmul_gmacs_per_s'] = {name: rate / 1e9 for name, rate in rates.items()}
+    return dict(record, environment=environment)
 
 
 # The commands. -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmvitx.engine import measure
+from mmvitx.models.layers.linear import available_libraries
 
 KIB = 1024
 
@@ -95,8 +96,11 @@ def test_quartiles():
 def test_the_rate_stops_early_where_a_product_takes_seconds(monkeypatch):
     calls = []
     monkeypatch.setattr(measure, 'measure_time', lambda *_: calls.append(0) or 4.0)
-    assert measure.matmul_rate('cpu', torch.float32) == 1024**3 / 4
-    assert len(calls) == 2  # one a library
+    libraries = available_libraries()
+    rates = measure.matmul_rates('cpu', torch.float32)
+    assert rates == {library: 1024**3 / 4 for library in libraries}
+    assert len(calls) == len(libraries)
+    assert measure.matmul_rates('cpu', torch.bfloat16) == {'torch.mm': 1024**3 / 4}
 
 
 @pytest.mark.parametrize('set_', [False, True])
