@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from records import name_work
 
 from mmvitx.checkpoints.published import PUBLISHED
-from mmvitx.engine.benchmarks import name_work
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -32,7 +32,7 @@ def test_what_a_command_names_exists(command):
     words = shlex.split(command)
     if words[0] == 'make':
         assert re.search(rf'^{words[1]}:', (ROOT / 'Makefile').read_text(), re.M)
-    files = [word for word in words if word.startswith(('configs/', 'tools/'))]
+    files = [word for word in words if word.startswith(('configs/', 'tools/', 'benchmarks/'))]
     assert all((ROOT / file).is_file() for file in files)
     for name in re.findall(r'mmvitx://(\w+)', command):
         assert name in PUBLISHED

@@ -132,7 +132,7 @@ def _measure():
     """Give the seconds of a product by each library, the best of several turns.
 
     With one thread: the gain is that of a core, and on a busy machine several threads wait for each
-    other so irregularly that one of six processes chose otherwise.
+    other so irregularly that one of four processes chose otherwise.
     """
     x, weight = (torch.ones(256, 256, dtype=torch.float32, device='cpu') for _ in range(2))
     seconds = dict.fromkeys(LIBRARIES, math.inf)

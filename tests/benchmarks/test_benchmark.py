@@ -8,12 +8,13 @@ import math
 import os
 from types import SimpleNamespace
 
+import measure
 import pytest
+import records
 import torch
+from records import Form, Row, Work
 from torch import nn
 
-from mmvitx.engine import benchmarks, measure
-from mmvitx.engine.benchmarks import Form, Row, Work
 from mmvitx.errors import UserError
 from mmvitx.models.layers.linear import choose_library
 
@@ -26,7 +27,7 @@ CPU = ('--arch', 'coat_lite_tiny', '--size', '32')
 
 @pytest.fixture
 def benchmark(tool, monkeypatch):
-    tool = tool('benchmark')
+    tool = tool('benchmark', 'benchmarks')
     monkeypatch.setattr(tool, 'MIN_SECONDS', 0)
     monkeypatch.setattr(measure, 'matmul_rates', lambda *_: dict(mkl=5e8, onednn=1e9))
     return tool
@@ -191,7 +192,7 @@ def test_a_sweep_is_compared_by_pixel(benchmark, tmp_path, monkeypatch):
     assert larger['gmacs'] > 3 * same['gmacs']
     text = (tmp_path / 'table.md').read_text()
     assert 'coat_lite_tiny 1x64x64 train, itself at 32' in text
-    assert (tmp_path / benchmarks.PLOT).exists()
+    assert (tmp_path / records.PLOT).exists()
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def suite(benchmark, monkeypatch, tmp_path):
     """Run a suite of four rows and a sweep, whose measurements are made up."""
     rows = [Row(Work('coat_tiny', (s, s)), 'timm', 0.8, 0.7) for s in (32, 64, 96)]
     rows += [Row(Work('cait_s24', (32, 32)), 'timm'), Row(Work('coat_tiny', (64, 64)), 32)]
-    monkeypatch.setitem(benchmarks.SUITES, 'cpu', rows)
+    monkeypatch.setitem(records.SUITES, 'cpu', rows)
     monkeypatch.setattr(benchmark, 'import_timm', lambda: None)
     path = tmp_path / 'suite_cpu_float32_eager.json'
 
@@ -234,7 +235,7 @@ def suite(benchmark, monkeypatch, tmp_path):
 
 def test_the_suite(suite, benchmark, tmp_path):
     *rows, sweep = suite()
-    assert rows == [row.name for row in benchmarks.SUITES['cpu'][:-1]]
+    assert rows == [row.name for row in records.SUITES['cpu'][:-1]]
     args = benchmark.parse(sweep)
     assert (args.sweep, args.arch, args.mode, args.pairs) == (True, 'coat_tiny', 'infer', 9)
     assert args.out_dir == tmp_path

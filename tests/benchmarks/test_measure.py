@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
+import measure
 import pytest
 import torch
 
-from mmvitx.engine import measure
 from mmvitx.models.layers.linear import available_libraries
 
 KIB = 1024
@@ -112,18 +110,3 @@ def test_the_allocator_is_recorded(monkeypatch, set_):
     assert {*environment['versions']} == {'torch', 'mmvitx'}
     assert environment['threads'] == torch.get_num_threads()
     assert environment['machine'] and environment['malloc']
-
-
-@pytest.mark.parametrize(
-    ('second', 'expected'),
-    [
-        ([1.0, 3.0], 0.0),
-        ([1.0, 5.0], 2**0.5),
-        ([1.0, math.nan], math.inf),
-        ([1.0], math.inf),
-    ],
-)
-def test_the_difference_counts_in_standard_deviations(second, expected):
-    reference = [torch.tensor([0.0, 1.0]), torch.tensor([1.0, 3.0])]
-    outputs = [reference[0], torch.tensor(second)]
-    assert measure.difference(outputs, reference) == pytest.approx(expected)

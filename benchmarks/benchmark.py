@@ -1,9 +1,9 @@
 """Measure how fast and how lean a model runs, by itself or against timm's of the same weights.
 
-python tools/benchmark.py --arch coat_small --size 512 --mode train --peer timm --json out.json
-python tools/benchmark.py --suite     the project's table against timm, into docs/benchmarks
-python tools/benchmark.py --sweep     time and memory over the number of pixels, 224 to 1344
-python tools/benchmark.py --table     only table and plot, of the records in docs/benchmarks
+python benchmarks/benchmark.py --arch coat_small --size 512 --mode train --peer timm --json out.json
+python benchmarks/benchmark.py --suite     the project's table against timm, into docs/benchmarks
+python benchmarks/benchmark.py --sweep     time and memory over the number of pixels, 224 to 1344
+python benchmarks/benchmark.py --table     only table and plot, of the records in docs/benchmarks
 
 docs/benchmarks.md says what is measured and how to read it.
 """
@@ -20,17 +20,9 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import measure
 import torch
-from torch import Tensor, nn
-from torch._dynamo.utils import counters
-from torch._subclasses import FakeTensorMode
-from torch.func import functional_call
-from tqdm import tqdm  # comes with huggingface_hub, which requirements/runtime.txt names
-
-from mmvitx.checkpoints import CheckpointError, fitting
-from mmvitx.checkpoints.official import convert_official
-from mmvitx.engine import launch, measure
-from mmvitx.engine.benchmarks import (
+from records import (
     SUITES,
     Form,
     Row,
@@ -42,7 +34,17 @@ from mmvitx.engine.benchmarks import (
     write_plot,
     write_table,
 )
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+from torch._subclasses import FakeTensorMode
+from torch.func import functional_call
+from tqdm import tqdm  # comes with huggingface_hub, which requirements/runtime.txt names
+
+from mmvitx.checkpoints import CheckpointError, fitting
+from mmvitx.checkpoints.official import convert_official
+from mmvitx.engine import launch
 from mmvitx.engine.files import check_folder
+from mmvitx.engine.measure import difference
 from mmvitx.errors import UserError, first_line
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
@@ -54,7 +56,7 @@ TOLERANCE = 1e-4  # of the outputs' difference over the standard deviation, as f
 MIN_SECONDS = 0.1  # a measurement shorter than that is of several calls
 MIN_PAIRS = 9
 SWEEP = (224, 320, 448, 576, 768, 1024, 1344)
-OUT_DIR = Path(__file__).parents[1] / 'docs/benchmarks'
+OUT_DIR = Path('docs/benchmarks')  # below the current folder
 
 
 # The models. -------------------------------------------------------------------------------------
@@ -220,7 +222,7 @@ def compare(ours: nn.Module, theirs: nn.Module, image: Tensor) -> float:
     shapes = [[tuple(result.shape) for result in each] for each in results]
     if shapes[0] != shapes[1]:
         raise UserError(f'ours puts out {shapes[0]}, the peer {shapes[1]}: nothing to compare')
-    worst = measure.difference(*results)
+    worst = difference(*results)
     if worst > TOLERANCE:
         raise UserError(
             f'outputs or gradients of ours and of the peer differ by {worst:.1e} of '

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from measure import THRESHOLDS
+
 from mmvitx.engine.files import unfinished
-from mmvitx.engine.measure import THRESHOLDS
 from mmvitx.errors import UserError
 
 PLOT = 'plot.png'
@@ -181,8 +182,8 @@ def load(path: Path) -> list[dict]:
             name_work(record), Form.of(record), is_met(record), record['environment']['allocator']
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f'{path} holds no records of tools/benchmark.py ({type(error).__name__}: {error}): '
-            'mend or remove it'
+            f'{path} holds no records of benchmarks/benchmark.py ({type(error).__name__}: '
+            f'{error}): mend or remove it'
         ) from error
     return records
 
@@ -238,7 +239,7 @@ def list_figures(records: Sequence[dict]) -> str:
 def write_table(folder: Path) -> None:
     """Write ``table.md`` of all records that lie in a folder: a row a work, a column a form."""
     text = ['# Time and memory, ours over the peer', '']
-    text += ['Medians with quartiles; lower is better. Written by `tools/benchmark.py`.', '']
+    text += ['Medians with quartiles; lower is better. Written by `benchmarks/benchmark.py`.', '']
     figures = []
     for device, suite in SUITES.items():
         columns = load_columns(folder, device)
