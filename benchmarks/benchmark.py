@@ -24,6 +24,7 @@ import measure
 import torch
 from records import (
     SUITES,
+    TWO_IMAGES,
     Form,
     Row,
     Work,
@@ -353,10 +354,14 @@ def prepare(row: Row, form: Form) -> tuple[list[Subject], dict]:
         subjects = [Subject(ours, work, form.compiled), Subject(theirs, work, form.peer_compiled)]
         difference = compare(ours, theirs, subjects[0].images[:1])  # the very ones that are timed
     else:
-        sides = [work.size] + [(row.peer, row.peer)] * (row.peer is not None)
+        works = [work]
+        if row.peer == TWO_IMAGES:
+            works.append(work._replace(batch=2))
+        elif row.peer is not None:
+            works.append(work._replace(size=(row.peer, row.peer)))
         img_size = work.size[0] if row.peer is None and work.size[0] == work.size[1] else None
         model = _build_once(work.arch, out_type, img_size)
-        subjects = [Subject(model, work._replace(size=size), form.compiled) for size in sides]
+        subjects = [Subject(model, *each) for each in zip(works, form[1:])]
     return subjects, dict(
         row.describe(),
         output=out_type,
@@ -406,15 +411,15 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
             time_s=median,
             time_quartiles_s=[low, high],
             memory_bytes=subject.peak_memory(),
-            images_per_s=work.batch / median,
+            images_per_s=subject.work.batch / median,
             gmacs=macs / 1e9,
             share_of_matmul_rate=macs / median / max(rates.values()),
             **subject.graphs,
         )
         record.update({prefix + name: figure for name, figure in figures.items()})
     if len(subjects) == 2:
-        # of a pixel, where the two differ in size
-        pixels = math.prod(work.size) / math.prod(subjects[1].work.size)
+        # of a pixel, where the two differ in size or in number of images
+        pixels = work.pixels / subjects[1].work.pixels
         low, median, high = measure.quartiles([ours / peer / pixels for ours, peer in turns])
         memory = record['memory_bytes'] / record['peer_memory_bytes'] / pixels
         record.update(time_ratio=median, time_ratio_quartiles=[low, high], memory_ratio=memory)
@@ -446,7 +451,7 @@ def run_rows(
         name = row.name
         with tqdm(total=pairs, unit='pair', desc=f'{i}/{len(rows)} {name}, {form}') as progress:
             try:
-                if row.peer == 'timm' and True in form:
+                if isinstance(row.peer, str) and True in form:
                     torch.compiler.reset()  # what was compiled for another row
                 records.append(measure_row(row, form, pairs, progress))
             except Exception as error:
@@ -471,26 +476,24 @@ def run_suite(
     ]
     if not rows:
         raise UserError(f'the suite has no row of {args.arch}')
-    records, failed = [], []
-    timm_rows = [row for row in rows if row.peer == 'timm']
-    if timm_rows:
+    if any(row.peer == 'timm' for row in rows):
         import_timm()
-        records, failed = run_rows(timm_rows, form, args.pairs, files)
-    for row in rows:
-        if row.peer != 'timm':  # in a process of its own, which has the thresholds from the start
-            words = ['--sweep', '--arch', row.work.arch, '--mode', row.work.mode]
-            words += ['--dtype', form.dtype, '--pairs', str(args.pairs)]
-            words += ['--out-dir', str(args.out_dir)] + ['--compile'] * form.compiled
-            done = subprocess.run(
-                [sys.executable, __file__, *words], env={**os.environ, **measure.THRESHOLDS}
-            )
-            if done.returncode:
-                failed.append(row.name)
-            else:
-                sweep = form._replace(peer_compiled=form.compiled)
-                records += load(args.out_dir / _file_name(row.work, sweep, sweep=True))
-                for path, merge in files[1:]:
-                    save(records, path, merge)
+    sweeps = [row for row in rows if isinstance(row.peer, int)]
+    records, failed = run_rows([row for row in rows if row not in sweeps], form, args.pairs, files)
+    for row in sweeps:  # in a process each, which has the thresholds from the start
+        words = ['--sweep', '--arch', row.work.arch, '--mode', row.work.mode]
+        words += ['--dtype', form.dtype, '--pairs', str(args.pairs)]
+        words += ['--out-dir', str(args.out_dir)] + ['--compile'] * form.compiled
+        done = subprocess.run(
+            [sys.executable, __file__, *words], env={**os.environ, **measure.THRESHOLDS}
+        )
+        if done.returncode:
+            failed.append(row.name)
+        else:
+            sweep = form._replace(peer_compiled=form.compiled)
+            records += load(args.out_dir / _file_name(row.work, sweep, sweep=True))
+            for path, merge in files[1:]:
+                save(records, path, merge)
     return records, failed
 
 

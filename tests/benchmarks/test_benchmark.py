@@ -195,6 +195,17 @@ def test_a_sweep_is_compared_by_pixel(benchmark, tmp_path, monkeypatch):
     assert (tmp_path / records.PLOT).exists()
 
 
+@pytest.mark.parametrize('arch', ['coat_lite_tiny', 'cait_xxs24', 'crossvit_9'])
+def test_one_image_is_compared_with_two(benchmark, arch):
+    work = Work(arch, (64, 64), mode='train', dense=True)
+    record = benchmark.measure_row(Row(work, records.TWO_IMAGES), Form(), pairs=1)
+    assert (record['output'], record['peer']) == ('featmap', 'itself at batch 2')
+    assert record['peer_gmacs'] == pytest.approx(2 * record['gmacs'])
+    assert record['peer_images_per_s'] == 2 / record['peer_time_s']
+    expected = 2 * record['time_s'] / record['peer_time_s']
+    assert record['time_ratio'] == pytest.approx(expected)
+
+
 @pytest.fixture
 def suite(benchmark, monkeypatch, tmp_path):
     """Run a suite of four rows and a sweep, whose measurements are made up."""

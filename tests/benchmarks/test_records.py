@@ -42,6 +42,9 @@ def test_the_suite_has_its_targets():
     assert targets['coat_small 1x512x512 train'] == (0.80, 0.7)
     assert targets['cait_s24 dense 1x576x576 train'] == (0.50, 0.25)
     assert targets['coat_lite_small 1x1344x1344 infer, itself at 224'] == (1.15, 1.1)
+    assert targets['crossvit_9 dense 1x480x480 train, itself at batch 2'] == (1.25, None)
+    single = [name for name in targets if name.endswith(records.TWO_IMAGES)]
+    assert {name.split('_')[0] for name in single} == {'coat', 'cait', 'crossvit'}
 
 
 def test_met_is_under_target_plus_interquartile_range():
@@ -86,6 +89,13 @@ def test_all_files_make_one_table(tmp_path):
 def test_a_table_of_nothing(tmp_path):
     records.write_table(tmp_path)
     assert (tmp_path / 'table.md').read_text().count('Not measured.') == 2
+
+
+def test_one_image_over_two_counts_without_thresholds(tmp_path):
+    row = next(row for row in SUITES['cpu'] if row.peer == records.TWO_IMAGES)
+    records.save([make_record(row)], tmp_path / 'suite.json', False)
+    records.write_table(tmp_path)
+    assert cells(tmp_path, row.name)[:2] == ['0.750 (0.740 to 0.770)', '1.25']
 
 
 def test_growth_counts_with_the_thresholds_only(tmp_path):
