@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 import mmvitx
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight, resume, signals
-from mmvitx.engine.cli import LAUNCHERS, is_first_process, read_size, run  # noqa: F401  for benchmark
+from mmvitx.engine.cli import LAUNCHERS, is_first_process
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
