@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.device import get_device
 from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -47,7 +46,7 @@ class StopHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Look for a signal."""
-        number = torch.tensor(asked_to_stop(), device=get_device())
+        number = torch.tensor(asked_to_stop())
         all_reduce(number, op='max')
         if number:
             _save(runner, runner.iter + 1)
