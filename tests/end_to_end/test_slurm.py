@@ -51,6 +51,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+SchedulerParameters=sched_interval=2,bf_interval=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2
 PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=60 PreemptMode=CANCEL
 PartitionName=high Nodes=ALL PriorityTier=2 PreemptMode=OFF
@@ -239,10 +240,11 @@ def test_a_job_that_is_signalled_ends_with_the_same_weights(cluster, undisturbed
 
 
 def test_a_job_at_its_time_limit_ends_with_the_same_weights(cluster, undisturbed, tmp_path):
-    job = cluster.submit(tmp_path / 'work', 1, args='--time=1 --signal=B:USR1@10')
-    state, restarts = cluster.wait_for_end(job, tmp_path)
-    assert state == 'COMPLETED' and restarts >= 1
+    # Slurm looks at the limits every 30 s: the signal comes after 80 to 110 s
+    job = cluster.submit(tmp_path / 'work', 2, args='--time=2 --signal=B:USR1@10')
+    assert cluster.wait_for_end(job, tmp_path) == ('COMPLETED', 1)
     assert_complete(tmp_path / 'work', undisturbed)
+    assert 'stopped after' in (tmp_path / f'slurm-{job}.out').read_text()
 
 
 def test_a_job_that_is_preempted_ends_with_the_same_weights(cluster, undisturbed, tmp_path):
