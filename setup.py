@@ -61,7 +61,6 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['mmvitx', 'mmvitx.*']),
-    py_modules=['mmvitx_cli'],
     python_requires='>=3.9',
     install_requires=requirements('runtime'),
     extras_require={

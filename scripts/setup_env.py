@@ -220,7 +220,8 @@ def make_venv(venv: Path, python: str) -> None:
         subprocess.run([python, '-m', 'venv', '--clear', '--without-pip', str(venv)], check=True)
         (venv / MADE_HERE).touch()
     if not answer(target, '-m', 'pip', '--version'):  # interrupted, or made without
-        subprocess.run([target, '-m', 'ensurepip'], check=True)
+        ensure = [target, '-m', 'ensurepip', '--default-pip']
+        subprocess.run(ensure, stdout=subprocess.DEVNULL, check=True)
 
 
 def forget_unfinished(venv: Path, site: Path) -> None:

@@ -20,7 +20,7 @@ from mmvitx.versions import SUPPORTED
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ('mmvitx', 'configs', 'tools', 'requirements')
-FILES = ('setup.py', 'mmvitx_cli.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE')
+FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE')
 
 
 def pip(*args: str, cwd: Path) -> None:
@@ -61,7 +61,7 @@ def test_wheel(source, tmp_path):
     expected |= {
         f'mmvitx/.mim/{d}/{name}' for d in ('configs', 'tools') for name in files(ROOT / d)
     }
-    assert names == expected | {'mmvitx/.mim/model-index.yml', 'mmvitx_cli.py'}
+    assert names == expected | {'mmvitx/.mim/model-index.yml'}
     assert not (source / 'mmvitx/.mim').exists()
 
     required = [Requirement(line) for line in metadata.get_all('Requires-Dist')]

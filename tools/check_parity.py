@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 if TYPE_CHECKING:
     from mmvitx.checkpoints.official import Converted

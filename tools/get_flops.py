@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 # The papers' tables at these sizes: (parameters in millions, GMACs). Sources: arXiv 2104.06399 and
 # mlpc-ucsd/CoaT, arXiv 2103.14899, arXiv 2103.17239.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 FOLDERS = {'detection': 'data/digits', 'classification': 'data/single_digits'}
 

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 HEADLINES = ('mAP', 'mIoU', 'top1')  # how the names of the metrics end that are plotted
 NOT_METRICS = ('step', 'time', 'data_time')

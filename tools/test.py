@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_arguments(parser)
     parser.add_argument('checkpoint', help='file with the weights')
+    parser.add_argument(
+        '--allow-missing',
+        action='store_true',
+        help='evaluate even if the checkpoint has no weights for a part of the model',
+    )
     parser.add_argument('--classwise', action='store_true', help='a table by class as well')
     parser.add_argument(
         '--tta',
@@ -54,7 +59,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         evaluation.write_predictions(cfg, args.out)
     pictures = evaluation.draw(cfg, args.show_dir) if args.show_dir else None
 
-    metrics = launch.build_runner(cfg, 'test').test()
+    runner = launch.build_runner(cfg, 'test')
+    if not args.allow_missing:
+        runner.register_hook(evaluation.RequireWeights())
+    metrics = runner.test()
     if cli.is_first_process():
         for what, path in (('predictions', args.out), ('pictures', pictures)):
             if path:

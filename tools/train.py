@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -14,13 +14,14 @@ from mmvitx.errors import UserError
 
 
 def name_unreadable_images() -> None:
-    """Let the hosts' ``LoadImageFromFile`` name a file that it cannot read, or skip it.
+    """Make the hosts' ``LoadImageFromFile`` name a file that it cannot read, or skip it.
 
-    By itself it skips everything if it has ``ignore_empty=True``, even what a failing network or a
-    missing library keeps it from reading, and else names neither an empty file nor one that its
-    decoder refuses. With this, ``ignore_empty=True`` skips files that are missing or that the
-    decoder refuses, with a warning (in a training, whose datasets then take another image; those of
-    evaluations refuse), and else the error is one sentence. Any other error passes through.
+    On its own, ``ignore_empty=True`` skips an image whatever the error is, a failing network or a
+    missing library included; without it, the error does not name a file that is empty or that the
+    decoder refuses. After this call ``ignore_empty=True`` skips only files that are missing or that
+    the decoder refuses, with a warning (in a training, whose datasets then take another image;
+    those of evaluations refuse). Without it these are an error of one sentence. Any other error is
+    raised as it is.
     """
     load = LoadImageFromFile.transform
     if hasattr(load, '__wrapped__'):
@@ -34,7 +35,7 @@ def name_unreadable_images() -> None:
             return load(self, results)
         except PermissionError as e:
             raise UserError(
-                f'no permission to read the image {path}: give yourself the right to read it'
+                f'no permission to read the image {path}: change its permissions'
             ) from e
         except Exception as e:
             if isinstance(e, FileNotFoundError):
@@ -57,11 +58,11 @@ def name_unreadable_images() -> None:
 
 
 def _is_refused_by_decoder(error: Exception) -> bool:
-    """Whether an error is a decoder's, not that of the storage, of a library or of a setting.
+    """Whether the decoder refused the content; else storage, a library or a setting failed.
 
-    OpenCV raises its own errors, or gives nothing, at which the transform asserts. Other decoders
-    raise anything, but deeper than ``mmcv.imfrombytes``, which itself stumbles over what is not
-    installed (``None.open``) and over settings.
+    OpenCV raises ``cv2.error`` or returns None, on which the transform asserts. Other decoders
+    raise any exception, from below ``mmcv.imfrombytes``. A library that is not installed
+    (``None.open``) and a wrong setting fail in that function itself.
     """
     names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, (ImportError, MemoryError)):

@@ -1,11 +1,15 @@
-"""What the options of ``tools/test.py`` make of a config."""
+"""What the options of ``tools/test.py`` make of a config, and which checkpoints it refuses."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
+from mmvitx.checkpoints.fitting import unwrap
+from mmvitx.checkpoints.official import count_parts
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -87,3 +91,38 @@ def draw(cfg: Config, folder: str) -> str:
         cfg.visualizer.update(save_dir=folder, vis_backends=[dict(type='LocalVisBackend')])
     cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
     return f'{folder}/vis_data/vis_image' if cfg.default_scope == 'mmseg' else folder
+
+
+class RequireWeights(Hook):
+    """Refuses to evaluate a model with parameters that the checkpoint did not fill.
+
+    PyTorch counts the in-place writes to each tensor, which shows what was loaded. Comparing names
+    would not: hosts rename keys of older checkpoints while loading, and tied parameters have
+    several names. Parameters that the model does not save, such as the frozen ones under LoRA, are
+    left out.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        """Read the counters before the checkpoint is loaded."""
+        model = unwrap(runner.model)
+        saved = model.state_dict()
+        self.counters = {n: p._version for n, p in model.named_parameters() if n in saved}
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the counters after the checkpoint was loaded.
+
+        Raises:
+            UserError: A parameter was not written.
+        """
+        model = unwrap(runner.model)
+        counters = {n: p._version for n, p in model.named_parameters()}
+        missing = [n for n, before in self.counters.items() if counters[n] == before]
+        if missing:
+            raise UserError(
+                f'{runner.cfg.load_from} has no weights for {len(missing)} of '
+                f'{len(self.counters)} parameters of the {type(model).__name__}, '
+                f'{count_parts(missing)}: name a checkpoint of the whole model, or evaluate them '
+                'as initialized with --allow-missing'
+            )

@@ -22,19 +22,19 @@ from mmengine.runner import Runner
 import mmvitx
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight, resume, signals
+from mmvitx.engine.cli import LAUNCHERS, is_first_process, read_size, run  # noqa: F401  for benchmark
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError, describe, is_full
-from mmvitx_cli import LAUNCHERS, is_first_process, read_size, run  # noqa: F401  for benchmark
 
 
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and merge their options into it.
 
     Args:
-        args: The arguments of :func:`mmvitx_cli.add_arguments`.
+        args: The arguments of :func:`mmvitx.engine.cli.add_arguments`.
 
     Returns:
         The config, with ``work_dir`` and ``launcher`` set.

@@ -27,7 +27,7 @@ from mmengine.runner import Runner
 from mmvitx.checkpoints import CheckpointError
 from mmvitx.checkpoints.fitting import fit, unwrap
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
-from mmvitx.checkpoints.schemes import PROGRESS, is_readable, read_checkpoint
+from mmvitx.checkpoints.schemes import PROGRESS, find_weights, is_readable, read_checkpoint
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -609,13 +609,19 @@ def read_weights(cfg: Config) -> Weights | None:
         cfg: Its ``load_from`` and ``resume``.
 
     Raises:
-        CheckpointError: If it cannot be had, or holds too little to resume from.
+        CheckpointError: If it cannot be had, holds NaN, or too little to resume from.
     """
     path = cfg.get('load_from')
     if not path or not is_readable(path):
         return None
     checkpoint, _ = read_checkpoint(path)
     weights = _keep_shapes(path, checkpoint)
+    wrong = [name for name, value in find_weights(checkpoint).items() if value.isnan().any()]
+    if wrong:
+        raise CheckpointError(
+            f'the checkpoint {path} holds NaN in {len(wrong)} of {len(weights.state_dict)} tensors '
+            f'({_shorten(wrong)}), so its training has failed: name an earlier one'
+        )
     missing = {'meta', 'message_hub', 'optimizer'} - checkpoint.keys()
     if cfg.get('resume') and missing:
         raise CheckpointError(

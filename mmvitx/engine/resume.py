@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mmvitx.checkpoints import CheckpointError, load_file
 from mmvitx.checkpoints.fitting import fit
 from mmvitx.checkpoints.loading import DamagedCheckpointError
 from mmvitx.engine.batches import guard_workers, make_resumable
+from mmvitx.engine.cli import is_first_process
 from mmvitx.engine.files import UNFINISHED
 from mmvitx.engine.hooks.checkpoint import describe_settings
 from mmvitx.engine.preflight import Weights
@@ -35,17 +35,17 @@ def choose_checkpoint(cfg: Config) -> None:
     path = find_checkpoint(cfg.work_dir)
     cfg.resume = path is not None
     if path is None:
-        print_log(f'There is no checkpoint in {cfg.work_dir} to go on from', logger='current')
+        _say(f'There is no checkpoint in {cfg.work_dir} to go on from')
     else:
         cfg.load_from = path
 
 
 def find_checkpoint(work_dir: str) -> str | None:
-    """Find the newest complete checkpoint of a run, also if its folder was moved.
+    """Find the newest complete checkpoint of a run: that with the most iterations.
 
-    Of the files in the work dir and where ``last_checkpoint`` points to, it is the one with the
-    most iterations that a training can go on from. A file that is cut off or damaged is passed over
-    with a line.
+    It is looked for in the work dir, wherever that has been moved to; if there is none, in the
+    folder that ``last_checkpoint`` names, where a checkpoint hook has an ``out_dir``. A file that
+    is cut off or damaged is passed over with a line.
 
     Args:
         work_dir: Folder of the run; it need not exist.
@@ -54,44 +54,45 @@ def find_checkpoint(work_dir: str) -> str | None:
         Its path; None if there is none.
 
     Raises:
-        CheckpointError: ``last_checkpoint`` names a file with types that are not allowed, or there
+        CheckpointError: What ``last_checkpoint`` names holds types that are not allowed, or there
             are only such files.
     """
-    folders, named = [Path(work_dir)], None
+    folders, refused, named = [Path(work_dir)], {}, None
     note = folders[0] / 'last_checkpoint'
     if note.is_file():
         named = Path(note.read_text().strip())
         folders.append(named.parent)
-    paths = {path.resolve(): path for folder in folders for path in sorted(folder.glob('*.pth'))}
-    found, refused = [], {}
-    for path in paths.values():
-        if UNFINISHED in path.name:
-            continue
-        try:
-            checkpoint = load_file(path, mmap=True)
-        except DamagedCheckpointError as e:
-            _pass_over(e)
-        except CheckpointError as e:
-            refused[path.name] = e
-        else:
-            if isinstance(checkpoint, dict) and checkpoint.keys() >= NEEDED:
-                found.append((checkpoint['meta'].get('iter', 0), path.stat().st_mtime, path))
-    if named and named.name in refused:
-        raise refused[named.name]
-    for *_, path in sorted(found, reverse=True):
-        try:
-            load_file(path)
-        except DamagedCheckpointError as e:
-            _pass_over(e)
-        else:
-            return str(path)
+    for folder in folders:
+        found = []
+        for path in folder.glob('*.pth'):
+            if UNFINISHED in path.name:
+                continue
+            try:
+                checkpoint = load_file(path, mmap=True)
+            except DamagedCheckpointError as e:
+                _say(f'passing over a checkpoint: {e}')
+            except CheckpointError as e:
+                refused[path.name] = e
+            else:
+                if isinstance(checkpoint, dict) and checkpoint.keys() >= NEEDED:
+                    found.append((checkpoint['meta'].get('iter', 0), path.stat().st_mtime, path))
+        if named and named.name in refused:
+            raise refused[named.name]
+        for *_, path in sorted(found, reverse=True):
+            try:
+                load_file(path)
+            except DamagedCheckpointError as e:
+                _say(f'passing over a checkpoint: {e}')
+            else:
+                return str(path)
     for error in refused.values():
         raise error
     return None
 
 
-def _pass_over(error):
-    print_log(f'passing over a checkpoint: {error}', logger='current', level=logging.WARNING)
+def _say(text):
+    if is_first_process():
+        print(text)
 
 
 def check_same_run(weights: Weights, runner: Runner) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmvitx_cli import is_first_process
+from mmvitx.engine.cli import is_first_process
 
 STOPPING = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
 SAME = 2.0  # seconds in which a launcher passes on a Ctrl-C that the terminal has sent already

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-import mmvitx_cli as cli
-from mmvitx.engine import preflight
+from mmvitx.engine import cli, preflight
 from mmvitx.errors import UserError
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from mmvitx.engine import benchmarks, measure
 from mmvitx.engine.benchmarks import Form, Row, Work
 from mmvitx.errors import UserError
+from mmvitx.models.flops import count
 
 needs_timm = pytest.mark.skipif(
     importlib.util.find_spec('timm') is None,
@@ -92,10 +93,10 @@ def test_each_family_computes_what_timm_does(benchmark, arch, size, dense, mode)
 
 
 @pytest.mark.parametrize(('arch', 'dense'), [('coat_tiny', True), ('cait_xxs24', False)])
-def test_counts_what_get_flops_counts(benchmark, tool, arch, dense):
+def test_counts_what_get_flops_counts(benchmark, arch, dense):
     work = Work(arch, (64, 96), mode='train', dense=dense)
     (ours,), _ = benchmark.prepare(Row(work), Form())
-    expected = tool('get_flops').count(arch, work.size, dense)
+    expected = count(arch, work.size, dense)
     # the position embedding is resized, which counts nothing
     assert ours.multiply_adds == expected.run
     assert not any(isinstance(p, torch._subclasses.FakeTensor) for p in ours.model.parameters())

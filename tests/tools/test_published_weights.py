@@ -77,6 +77,16 @@ def test_a_detector_of_the_authors_is_evaluated(detector, tool, tmp_path, monkey
         assert torch.equal(value, expected[name]), name
 
 
+def test_a_detector_is_not_evaluated_with_a_backbone_alone(
+    classification_file, write_config, tool, tmp_path
+):
+    arguments = [write_config(tmp_path, extra=COAT), classification_file]
+    arguments += ['--work-dir', str(tmp_path / 'work')]
+    with pytest.raises(UserError, match=r'has no weights for .* of the MaskRCNN, neck .16., rpn_'):
+        tool('test').main(arguments)
+    tool('test').main([*arguments, '--allow-missing'])
+
+
 def test_the_inferencers_of_mmdet_take_it(detector):
     from mmdet.apis import DetInferencer, init_detector
 

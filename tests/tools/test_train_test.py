@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,9 +23,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
-import mmvitx_cli as cli
 from mmvitx.checkpoints import load_file
-from mmvitx.engine import evaluation, launch, preflight
+from mmvitx.engine import cli, evaluation, launch, preflight
 from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +172,27 @@ def test_scales_the_learning_rate(trained, tool, tmp_path):
     config = str(trained['mmpretrain'] / 'config/tiny_mmpretrain.py')
     runner = tool('train').main([config, '--work-dir', str(tmp_path), '--auto-scale-lr'])
     assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(1e-3 * 2 / 16)
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_refuses_a_checkpoint_without_a_part(trained, tool, tmp_path, host):
+    """Of a model that has nothing of ours, too; a training takes what there is."""
+    config, path, *work = arguments(trained, host, tmp_path)
+    checkpoint = load_file(path)
+    checkpoint['state_dict'] = {
+        name: value
+        for name, value in checkpoint['state_dict'].items()
+        if name.startswith(('backbone', 'neck', 'rpn_head'))
+    }
+    torch.save(checkpoint, tmp_path / 'part.pth')
+    for augmented in ([], ['--tta']):
+        with pytest.raises(
+            UserError, match=r'part.pth has no weights for .*head \(\d+\): .*--allow'
+        ):
+            tool('test').main([config, str(tmp_path / 'part.pth'), *work, *augmented])
+    tool('test').main([config, str(tmp_path / 'part.pth'), *work, '--allow-missing'])
+    options = ['--cfg-options', f'load_from={tmp_path}/part.pth']
+    tool('train').main([config, '--work-dir', str(tmp_path / 'train'), *options])
 
 
 def test_starts_from_weights(trained, tool, tmp_path):
@@ -425,24 +446,29 @@ def test_the_command_ends_in_one_line(tmp_path):
     assert 'Traceback' not in printed
 
 
-def test_an_interrupted_training_says_how_to_resume(trained, tmp_path):
+STOPS = {signal.SIGINT: ('Ctrl-C', 130), signal.SIGTERM: ('SIGTERM', 143)}
+
+
+@pytest.mark.parametrize('number', STOPS, ids=lambda number: number.name)
+def test_a_stopped_training_says_how_to_go_on(trained, tmp_path, number):
     config = trained['mmpretrain'] / 'config/tiny_mmpretrain.py'
     options = ['train_cfg.max_epochs=100000', 'train_cfg.val_interval=100000']
-    process = run(
-        ROOT / 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options
-    )
+    words = [config, '--work-dir', tmp_path, '--seed', '4', '--cfg-options', *options]
+    process = run(ROOT / 'tools/train.py', *words)
     started = time.time()
     while not list(tmp_path.glob('last_checkpoint')) and time.time() - started < 60:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, printed[-2000:]
-    assert re.search(
-        rf'^interrupted after \d+ iterations: go on with python tools/train.py {config} '
-        rf'--work-dir {tmp_path} --resume$',
-        printed,
-        re.MULTILINE,
+    name, status = STOPS[number]
+    assert process.returncode == status, printed[-2000:]
+    assert f'{name}: finishing the iteration and saving a checkpoint' in printed
+    found = re.search(
+        r'^stopped after (\d+) iterations, saved in (.*): go on with python (.*)$', printed, re.M
     )
+    assert load_file(found[2])['meta']['iter'] == int(found[1])
+    assert Path(found[2]).samefile((tmp_path / 'last_checkpoint').read_text())
+    assert shlex.split(found[3]) == [*map(str, [ROOT / 'tools/train.py', *words]), '--resume']
     assert 'Traceback' not in printed
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import mmvitx_cli as cli
+from mmvitx.engine import cli
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

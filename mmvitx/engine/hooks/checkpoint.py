@@ -69,8 +69,14 @@ class CheckpointHook(PlainCheckpointHook):
         _restore(runner, self._resumed)
         _pass_over(runner.train_loop)
         if not self._resumed['validated'] and _is_validation_due(runner):
-            print_log('the validation that was due comes first', logger='current')
+            print_log('The validation that was due comes first', logger='current')
             runner.val_loop.run()
+        loop = runner.train_loop
+        by_epochs = isinstance(loop, EpochBasedTrainLoop)
+        done, last = (loop.epoch, loop.max_epochs) if by_epochs else (loop.iter, loop.max_iters)
+        if done >= last or loop.stop_training:
+            what = 'epochs' if by_epochs else 'iterations'
+            print_log(f'The run is finished: its {done} {what} are done', logger='current')
 
     def before_val(self, runner: Runner) -> None:
         """Put the random states aside."""

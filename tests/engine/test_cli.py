@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # tools/benchmark.py asks the models for their names before it reads its arguments
 TOOLS = sorted(p for p in (ROOT / 'tools').rglob('*.py') if p.name != 'benchmark.py')
-HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib', 'mmvitx')
+HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib')
 HELP = f"""
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -25,8 +26,15 @@ finally:
 
 def run(*words, path=ROOT):
     command = [sys.executable, *map(str, words)]
-    env = {**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}'}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    return subprocess.run(
+        command,
+        env={**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}'},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        # what a shell starts in the background ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 @pytest.mark.parametrize('tool', TOOLS, ids=lambda path: path.stem)

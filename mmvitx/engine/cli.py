@@ -1,9 +1,8 @@
-"""What the command lines in ``tools`` share: how they run, their arguments, who speaks.
+"""Helpers for the command lines in ``tools``: running ``main``, and arguments that several have.
 
-It stands beside the package ``mmvitx`` because importing any part of that imports PyTorch and
-MMEngine, which takes seconds. A tool imports this module, reads its arguments, and only then
-imports what does the work, inside of ``main``: ``--help`` answers at once, and :func:`run` is there
-when Ctrl-C comes while libraries are imported.
+A tool imports this module, which needs nothing but the standard library, parses its arguments, and
+imports the rest inside ``main``. So ``--help`` answers at once, and :func:`run` also handles a
+Ctrl-C that comes during the imports.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def run(main: Callable) -> None:
     try:
         main()
     except Exception as e:
-        errors = sys.modules.get('mmvitx.errors')  # imported, if this is one of them
+        errors = sys.modules.get('mmvitx.errors')  # loaded if e comes from there
         if errors is None or not (isinstance(e, errors.UserError) or errors.is_full(e)):
             raise
         if is_first_process():
@@ -78,7 +77,7 @@ def repeat_command(words: Sequence[str]) -> str:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for its machine."""
+    """Whether this process prints for its machine."""
     ranks = (os.environ.get(names[1]) for names in LAUNCHERS.values() if names)
     return next((rank for rank in ranks if rank is not None), '0') == '0'
 
