@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,10 +257,9 @@ class Disk:
 
     def __init__(self, folder: Path):
         self.folder, self.filler = folder, folder / 'filler'
-        mount = ['mount', '-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', str(folder)]
-        self.mounted = (
-            os.geteuid() == 0 and not subprocess.run(mount, capture_output=True).returncode
-        )
+        mount = ['mount', '-t', 'tmpfs', '-o', 'size=64m,nr_inodes=200', 'tmpfs', str(folder)]
+        self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
+        self.filler.mkdir()
 
     def __enter__(self) -> Disk:
         return self
@@ -268,20 +268,27 @@ class Disk:
         if self.mounted:
             subprocess.run(['umount', '--lazy', str(self.folder)], check=True)
 
-    def fill(self, run: Run, left: int) -> None:
+    def fill(self, run: Run, size: int) -> None:
         """Leave so many bytes to a run; without a mounted disk, to each of its files."""
         if self.mounted:
             disk = os.statvfs(self.folder)
-            size = disk.f_bavail * disk.f_frsize - left // disk.f_frsize * disk.f_frsize
-            with self.filler.open('wb') as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        elif left < 2**20:
+            with self.filler.joinpath('0').open('wb') as file:
+                blocks = disk.f_bavail - size // disk.f_frsize
+                os.posix_fallocate(file.fileno(), 0, blocks * disk.f_frsize)
+        elif size < 2**20:
             pytest.skip('only root can mount a small disk, and the log must fit')
         else:
-            resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (left, left))
+            resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (size, size))
+
+    def fill_files(self, number: int) -> None:
+        """Leave room for so many files, of any size."""
+        if not self.mounted:
+            pytest.skip('only root can mount a small disk')
+        for i in range(os.statvfs(self.folder).f_favail - number):
+            self.filler.joinpath(str(i)).touch()
 
     def make_room(self) -> None:
-        self.filler.unlink(missing_ok=True)
+        shutil.rmtree(self.filler)
 
 
 class Campaign:

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 from campaign import TRAIN, VAL, Disk, Moment, Recipe, Training, parametrize
 
+FILES = 'room for one file'
 DISKS = [  # what is written when the disk is full, when it is filled, and the checkpoints that fit
     ('a second checkpoint', Moment(Recipe('mmdet'), TRAIN, 4), 0.5),
     ('the first checkpoint', Moment(Recipe('mmdet', 2), TRAIN, 1), 0.5),
     ('nothing yet', Moment(Recipe('mmdet'), '', 1), 0.5),
-    ('last_checkpoint', Moment(Recipe('mmdet'), TRAIN, 2), 1.01),
+    ('last_checkpoint', Moment(Recipe('mmdet'), TRAIN, 2), FILES),
     ('a line of the log', Moment(Recipe('mmdet'), TRAIN, 1), 0.0),
     ('a line of the log', Moment(Recipe('mmseg', 2), TRAIN, 5), 0.0),
     ('a line of a validation', Moment(Recipe('mmseg'), VAL, 1), 0.0),
     ('a checkpoint of epochs', Moment(Recipe('mmpretrain', 2), TRAIN, 8), 0.5),
     ('a checkpoint after validation', Moment(Recipe('mmpretrain'), VAL, 2), 0.5),
-    ('a stopped run', Moment(Recipe('mmdet'), TRAIN, 4), 0.5),
+    ('stopped.pth', Moment(Recipe('mmdet'), TRAIN, 4), 0.5),
 ]
 
 
@@ -43,14 +44,19 @@ def fill_disk(campaign, case, folder):
             campaign.counts['a full disk', 'runs'] += 1
             run.wait_for(moment.line, moment.count)
             with run.paused():
-                disk.fill(run, int(share * campaign.sizes[moment.recipe.host]))
-                if what == 'a stopped run':
+                if share == FILES:
+                    disk.fill_files(1)
+                else:
+                    disk.fill(run, int(share * campaign.sizes[moment.recipe.host]))
+                if what == 'stopped.pth':
                     run.send(signal.SIGTERM)
             text = run.end(1)
             run.assert_no_orphans()
         assert_one_sentence(text)
         assert list(training.work_dir.glob('*unfinished*')) == []
-        training.assert_intact(saved='the last checkpoint is' in text)
+        named = re.findall('the last checkpoint is (.*?), go on', text)
+        training.assert_intact(saved=bool(named))
+        assert all(Path(path).is_file() for path in named)
         campaign.counts['a full disk', 'as promised'] += 1
         disk.make_room()
         training.resume()
@@ -92,5 +98,5 @@ def test_results_on_a_full_disk(campaign, tmp_path, words):
                 disk.fill(run, 0)
             text = run.end(1)
         assert_one_sentence(text)
-        left = {path for path in disk.folder.rglob('*') if path.is_file()} - before
-        assert left <= {disk.filler}
+        disk.make_room()
+        assert {path for path in disk.folder.rglob('*') if path.is_file()} <= before
