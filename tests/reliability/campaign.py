@@ -26,7 +26,7 @@ from mmvitx.checkpoints import load_file
 ROOT = Path(__file__).parents[2]
 MARK = 'MMVITX_RUN'  # a variable by which the processes of a run are found
 TRAIN, VAL, SAVE = r'\(train\) *\[', r'\(val\) *\[', 'Saving checkpoint at'
-COLUMNS = 'runs', 'as promised', 'caught while writing', 'equal weights'
+COLUMNS = 'runs', 'as promised', 'equal weights'
 
 COAT = """
 model['backbone'] = dict(
@@ -303,6 +303,7 @@ class Campaign:
         self.folder, self.configs = folder, configs
         self.numbers = itertools.count()
         self.counts = Counter()  # by what was done to a run and what came of it
+        self.caught = 0  # kills that left a half-written file, under a name of its own
         self.sizes = {}  # bytes of a checkpoint, by host
         self._weights, self._lock = {}, threading.Lock()
 

@@ -60,8 +60,9 @@ def pytest_terminal_summary(terminalreporter, config):
     if campaign is None or not campaign.counts:
         return
     terminalreporter.section('reliability')
-    terminalreporter.line('| ' + ' | '.join(['', *COLUMNS]) + ' |')
-    terminalreporter.line('| ' + ' | '.join(['---'] * (len(COLUMNS) + 1)) + ' |')
+    rows = [['', *COLUMNS], ['---'] * (len(COLUMNS) + 1)]
     for row in dict.fromkeys(row for row, _ in campaign.counts):
-        cells = (str(campaign.counts[row, column]) for column in COLUMNS)
-        terminalreporter.line('| ' + ' | '.join([row, *cells]) + ' |')
+        rows.append([row, *(str(campaign.counts[row, column]) for column in COLUMNS)])
+    for row in rows:
+        terminalreporter.line(f'| {" | ".join(row)} |')
+    terminalreporter.line(f'{campaign.caught} of the kills left an unfinished file')

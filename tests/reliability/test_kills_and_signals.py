@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from campaign import SAVE, TRAIN, VAL, Moment, Recipe, Training, parametrize
@@ -27,7 +28,7 @@ def draw_kills():
             yield 'during a save', Moment(recipe, SAVE, rng.randint(1, 3), rng.uniform(0, 0.35))
         else:  # before the first iteration too
             count = rng.randint(0, 9)
-            delay = rng.uniform(0, 0.35 if count else 8)
+            delay = rng.uniform(0, 0.35 if count else 4)
             yield 'at a random moment', Moment(recipe, TRAIN, count, delay)
 
 
@@ -47,8 +48,7 @@ def kill(campaign, case, folder):
         run.assert_no_orphans()
         training.assert_intact(saved=run.text.count(SAVE) > 1)
         campaign.counts[row, 'as promised'] += 1
-    if list(training.work_dir.glob('*unfinished*')):
-        campaign.counts[row, 'caught while writing'] += 1
+    campaign.caught += any(training.work_dir.glob('*unfinished*'))
     training.resume()
     campaign.counts[row, 'equal weights'] += 1
 
@@ -70,7 +70,7 @@ def test_stopped_by_a_signal(case, run_case):
 
 def stop(campaign, case, folder):
     number, moment = case
-    row = f'{NAMES[number]} in {"training" if moment.line == TRAIN else "validation"}'
+    row = NAMES[number]
     training = Training(campaign, moment.recipe, folder)
     with training.start() as run:
         campaign.counts[row, 'runs'] += 1
@@ -93,9 +93,7 @@ def test_ctrl_c_twice_stops_at_once(campaign, tmp_path):
     training = Training(campaign, Recipe('mmdet', workers=2), tmp_path)
     with training.start() as run:
         run.wait_for(TRAIN, 5)
-        with run.paused():  # else the iteration may end between the two
-            run.send(signal.SIGINT)
-            time.sleep(0.1)
+        run.send(signal.SIGINT)
         run.wait_for('Ctrl-C: finishing the iteration')
         run.send(signal.SIGINT)
         text = run.end(130)
@@ -107,9 +105,13 @@ def test_ctrl_c_twice_stops_at_once(campaign, tmp_path):
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize('delay', [0.5, 1.5, 3.0])
+@pytest.mark.parametrize('delay', [0.0, 1.0])
 def test_ctrl_c_while_libraries_are_imported(campaign, tmp_path, delay):
     with Training(campaign, Recipe('mmdet'), tmp_path).start() as run:
+        while 'libtorch' not in Path(f'/proc/{run.process.pid}/maps').read_text():
+            time.sleep(0.01)
         time.sleep(delay)
         run.send(signal.SIGINT)
-        assert run.end(130).strip() == 'interrupted'
+        text = run.end(130)
+    assert 'Traceback' not in text
+    assert text.splitlines()[-1] == 'interrupted'
