@@ -31,13 +31,13 @@ env:
 	@"$(PYTHON)" scripts/setup_env.py "$(VENV)"
 
 demo: env
-	@$(RUN) tools/demo.py
+	@$(RUN) scripts/demo.py
 
 demo-pretrain: env
-	@$(RUN) tools/demo.py --pretrain
+	@$(RUN) scripts/demo.py --pretrain
 
 demo-seg: env
-	@$(RUN) tools/demo.py configs/demo/semantic_fpn_coat_lite_tiny_digits.py
+	@$(RUN) scripts/demo.py configs/demo/semantic_fpn_coat_lite_tiny_digits.py
 
 # pytest's status 5 means that no test was selected
 test: env

@@ -115,9 +115,9 @@ val_evaluator = dict(type='Accuracy', topk=(1,))
 CONFIGS = dict(mmdet=MMDET, mmseg=MMSEG, mmpretrain=MMPRETRAIN)
 
 
-def load_tool(name: str) -> ModuleType:
+def load_tool(name: str, folder: str = 'tools') -> ModuleType:
     """Import a tool, which is a script and not in the package."""
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'{folder}/{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -214,10 +214,10 @@ def write_config(tiny_data):
 def tool():
     """Load a tool by name, to run it in this process."""
 
-    def load(name: str) -> ModuleType:
+    def load(*name: str) -> ModuleType:
         MessageHub._instance_dict.clear()  # named by the second: two quick runs would share one
         torch.set_num_threads(1)  # on this little work threads wait for each other
-        return load_tool(name)
+        return load_tool(*name)
 
     threads = torch.get_num_threads()
     yield load

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +16,9 @@ from conftest import load_tool
 from torch import nn
 
 from mmvitx.datasets import make_digits
+from mmvitx.engine import signals
+from mmvitx.engine.hooks.checkpoint import CheckpointHook
+from mmvitx.engine.hooks.stop import StopHook, Stopped
 from mmvitx.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +80,27 @@ def test_both_processes_end_with_the_same_weights(tmp_path, demo):
     assert first['weights'].keys() == second['weights'].keys()
     for name, value in first['weights'].items():
         assert torch.equal(value, second['weights'][name]), name
+
+
+class SlowCheckpointHook(CheckpointHook):
+    def save_stopped(self, runner, iterations):
+        if dist.get_rank() == 0:
+            time.sleep(1)
+            runner.target.touch()
+
+
+def stop(rank: int, folder: Path) -> None:
+    dist.init_process_group('gloo')
+    runner = SimpleNamespace(iter=0, hooks=[SlowCheckpointHook()], target=folder / 'saved')
+    with signals.listening(), pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+        StopHook().after_train_iter(runner, 0)
+    assert runner.target.exists()
+    dist.destroy_process_group()
+
+
+def test_no_process_ends_before_the_checkpoint_is_written(tmp_path):
+    spawn(stop, tmp_path)
 
 
 BACKBONES = dict(

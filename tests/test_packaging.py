@@ -19,7 +19,7 @@ from mmvitx.version import __version__
 from mmvitx.versions import SUPPORTED
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ('mmvitx', 'configs', 'tools', 'requirements')
+SOURCES = ('mmvitx', 'configs', 'tools', 'requirements', 'benchmarks', 'scripts')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE')
 
 
@@ -62,6 +62,8 @@ def test_wheel(source, tmp_path):
         f'mmvitx/.mim/{d}/{name}' for d in ('configs', 'tools') for name in files(ROOT / d)
     }
     assert names == expected | {'mmvitx/.mim/model-index.yml'}
+    scripts = {Path(name).name for name in names}
+    assert not scripts & {'demo.py', 'benchmark.py'}, 'what works in a clone only'
     assert not (source / 'mmvitx/.mim').exists()
 
     required = [Requirement(line) for line in metadata.get_all('Requires-Dist')]

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from records import name_work
 
 from mmvitx.checkpoints.published import PUBLISHED
-from mmvitx.engine.benchmarks import name_work
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
 PAGES = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
+SCRIPT = r'\b(tools|benchmarks)/(.*)\.py$'
+PLACES = ('configs/', 'tests/', 'tools/', 'benchmarks/')
 
 
 def find_commands(page: Path) -> list[str]:
@@ -60,11 +62,10 @@ def test_commands_are_understood(name, stubs, tool, monkeypatch):
         if program == 'make':
             assert re.search(rf'^{words[0]}:', (ROOT / 'Makefile').read_text(), re.M)
         elif program != 'pip':
-            (at,) = (i for i, word in enumerate(words) if re.search(r'\btools/.*\.py$', word))
-            module = tool(words[at].rpartition('tools/')[2].removesuffix('.py'))
-            parse = getattr(module, 'parse_args', None) or module.parse
-            parse(words[at + 1 :])
-        files = [word for word in words if word.startswith(('configs/', 'tests/', 'tools/'))]
+            at = next(i for i, word in enumerate(words) if re.search(SCRIPT, word))
+            folder, name = re.search(SCRIPT, words[at]).groups()
+            tool(name, folder).parse_args(words[at + 1 :])
+        files = [word for word in words if word.startswith(PLACES)]
         assert [file for file in files if not (ROOT / file).is_file()] == []
         assert {*re.findall(r'mmvitx://(\w+)', line)} <= PUBLISHED.keys()
 

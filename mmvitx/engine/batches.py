@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmvitx.engine.randomness import seeded
+from mmvitx.engine.signals import STOPPING
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
@@ -148,8 +149,8 @@ class _Guard:
         self.init, self.parent = init, os.getpid()
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        for number in {*STOPPING} - {signal.SIGTERM}:
+            signal.signal(number, signal.SIG_IGN)
         if sys.platform == 'linux':
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self.parent:  # it has died meanwhile

@@ -59,8 +59,8 @@ def claim_folder(folder: str | Path) -> None:
             f'another process trains in {folder}: wait for it, or choose another folder with '
             '--work-dir'
         ) from None
-    except OSError as e:  # of a file system without locks
-        print_log(f'{folder} cannot be locked ({e.strerror}): no second training should use it')
+    except (OSError, NotImplementedError) as e:  # of a file system without locks
+        print_log(f'{folder} cannot be locked ({e}): no second training should use it')
     else:
         _claims.append(lock)
     for path in Path(folder).glob(f'*{UNFINISHED}*'):
@@ -149,6 +149,10 @@ class WholeFiles(LocalBackend):
         target = Path(filepath)
         with unfinished(target, sync=target.suffix == '.pth') as path:
             super().put(obj, path)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write text, as :meth:`put` does."""
+        self.put(obj.encode(encoding), filepath)
 
 
 def write_whole_files() -> None:

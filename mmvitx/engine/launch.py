@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 import mmvitx
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight, resume, signals
-from mmvitx.engine.cli import LAUNCHERS, is_first_process, read_size, run  # noqa: F401  for benchmark
+from mmvitx.engine.cli import LAUNCHERS, is_first_process
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
@@ -105,9 +105,13 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
     if train and _is_main(cfg):
         claim_folder(cfg.work_dir)
     _init_processes(cfg)
-    if train and cfg.get('resume') and weights.meta.get('seed') is not None:
+    resumed = weights if train and cfg.get('resume') else None
+    if resumed and resumed.meta.get('seed') is not None:
         # else a run without a seed would go on in another order
-        cfg.randomness = {**cfg.get('randomness', {}), 'seed': weights.meta['seed']}
+        randomness = cfg.get('randomness') or {}
+        if randomness.get('seed') not in (None, resumed.meta['seed']):
+            print(f'The run goes on with the seed that it has, {resumed.meta["seed"]}')
+        cfg.randomness = {**randomness, 'seed': resumed.meta['seed']}
     _add_hooks(cfg)
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -124,10 +128,11 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
         preflight.note_start(runner, weights)
         if isinstance(runner, Runner):
             if _is_main(cfg):
-                check_room(cfg.work_dir, resume.estimate_size(runner, weights))
-            if cfg.get('resume'):
-                resume.check_same_run(weights, runner)
-            resume.prepare_data(runner, weights if cfg.get('resume') else None)
+                check_room(cfg.work_dir, resume.estimate_size(runner, resumed))
+            if resumed:
+                resume.check_same_run(resumed, runner)
+            if resumed or not cfg.get('resume'):  # not from an object store
+                resume.prepare_data(runner, resumed)
     return runner
 
 

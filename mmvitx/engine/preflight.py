@@ -543,10 +543,9 @@ def check_pretrained(model: torch.nn.Module) -> None:
         CheckpointError: If they cannot be had, or if nothing of them fits their part.
     """
     for name, module in unwrap(model).named_modules():
-        inits = getattr(module, 'init_cfg', None) or []
         if not isinstance(module, BaseModule) or _reads_by_itself(module):
             continue
-        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+        for init in _inits(module):
             path = init.get('checkpoint')
             if path and is_readable(path):
                 weights = _keep_shapes(path, read_checkpoint(path)[0], init.get('prefix'))
@@ -582,19 +581,26 @@ def note_start(runner: Runner, weights: Weights | None) -> None:
         print_log(f'{what} {weights.source}{after}', logger='current')
         return
     for name, module in unwrap(runner.model).named_modules():
-        arch = getattr(module, 'arch_name', None)
-        if arch is None:
+        if not hasattr(module, 'arch_name'):
             continue
-        start = (module.init_cfg or {}).get('checkpoint')
-        names = [known for known, entry in PUBLISHED.items() if entry.arch == arch and entry.size]
-        hint = ''
+        arch = module.arch_name
+        starts = [init['checkpoint'] for init in _inits(module) if init.get('checkpoint')]
+        known = [known for known, entry in PUBLISHED.items() if entry.arch == arch and entry.size]
+        text = (
+            f'The {arch or type(module).__name__} starts from {(starts or ["random weights"])[0]}'
+        )
         # a classifier may be meant to be trained from scratch
-        if not start and names and runner.cfg.default_scope != 'mmpretrain':
-            hint = (
+        if not starts and known and runner.cfg.default_scope != 'mmpretrain':
+            text += (
                 '. From those of ImageNet it starts with '
-                f'--cfg-options model.{name}.init_cfg.checkpoint={SCHEME}{names[0]}'
+                f'--cfg-options model.{name}.init_cfg.checkpoint={SCHEME}{known[0]}'
             )
-        print_log(f'The {arch} starts from {start or "random weights"}{hint}', logger='current')
+        print_log(text, logger='current')
+
+
+def _inits(module):
+    inits = getattr(module, 'init_cfg', None) or []
+    return inits if isinstance(inits, (list, tuple)) else [inits]
 
 
 def _reads_by_itself(module: BaseModule) -> bool:

@@ -204,8 +204,13 @@ def _counts_iterations(train_cfg):
 
 
 def estimate_size(runner: Runner, weights: Weights | None) -> int:
-    """Estimate the bytes of a checkpoint: weights, an EMA, and the state of the optimizer."""
-    if weights is not None and runner._resume:
+    """Estimate the bytes of a checkpoint: weights, an EMA, and the state of the optimizer.
+
+    Args:
+        runner: The runner, before it trains.
+        weights: Of the checkpoint that it goes on from, if any, whose size it is then.
+    """
+    if weights is not None:
         return Path(weights.source).stat().st_size
     model = sum(value.nbytes for value in runner.model.state_dict().values())
     optimizer = runner.cfg.optim_wrapper.get('optimizer', {})

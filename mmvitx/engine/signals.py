@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 from mmvitx.engine.cli import is_first_process
 
-STOPPING = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
+# Windows has no SIGUSR1
+NAMES = 'SIGTERM', 'SIGUSR1', 'SIGINT'
+STOPPING = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 SAME = 2.0  # seconds in which a launcher passes on a Ctrl-C that the terminal has sent already
 
 _asked = 0  # the signal that asked to stop; 0 while none did

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# tools/benchmark.py asks the models for their names before it reads its arguments
-TOOLS = sorted(p for p in (ROOT / 'tools').rglob('*.py') if p.name != 'benchmark.py')
+TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
 HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib')
 HELP = f"""
 import runpy, sys

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -422,7 +423,7 @@ def test_published_names_are_checked_before_the_run(tmp_path, monkeypatch):
         preflight.read_weights(Config(dict(load_from='mmvitx://coat_smal')))
 
 
-def test_a_backbone_without_weights_is_told_where_they_are(monkeypatch):
+def test_what_a_training_starts_from_is_said(monkeypatch):
     lines = []
     monkeypatch.setattr(preflight, 'print_log', lambda text, logger: lines.append(text))
     for backbone in (
@@ -430,9 +431,20 @@ def test_a_backbone_without_weights_is_told_where_they_are(monkeypatch):
         dict(arch='lite_tiny', init_cfg=dict(checkpoint='mine.pth')),
         dict(arch={**CoaT.archs['lite_tiny'], 'serial_depths': (1, 1, 1, 1)}),
     ):
-        preflight.note_random_backbone(nn.ModuleDict(dict(backbone=CoaT(**backbone))))
-    assert len(lines) == 1
-    assert '--cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_tiny' in lines[0]
+        model = nn.ModuleDict(dict(backbone=CoaT(**backbone)))
+        for scope in 'mmdet', 'mmpretrain':
+            cfg = Config(dict(default_scope=scope))
+            preflight.note_start(SimpleNamespace(model=model, cfg=cfg), None)
+    hint = (
+        'The coat_lite_tiny starts from random weights. From those of ImageNet it starts with '
+        '--cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_tiny'
+    )
+    assert lines == [
+        hint,
+        hint.partition('. ')[0],
+        *['The coat_lite_tiny starts from mine.pth'] * 2,
+        *['The CoaT starts from random weights'] * 2,
+    ]
 
 
 def test_a_part_that_converts_its_file_is_left_alone(tmp_path):

@@ -127,7 +127,7 @@ class CheckpointHook(PlainCheckpointHook):
             stop_training=bool(getattr(runner.train_loop, 'stop_training', False)),
             # of iterations that the optimizer has not stepped for yet
             gradients={
-                name: parameter.grad
+                name: parameter.grad.cpu()
                 for name, parameter in unwrap(runner.model).named_parameters()
                 if parameter.grad is not None
             },

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.device import get_device
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -47,10 +46,12 @@ class StopHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Look for a signal."""
-        number = torch.tensor(asked_to_stop(), device=get_device())
+        number = torch.tensor(asked_to_stop())
         all_reduce(number, op='max')
         if number:
-            _stop(runner, runner.iter + 1, int(number))
+            _save(runner, runner.iter + 1)
+            barrier()  # when one process has ended, a launcher soon kills the one that still saves
+            raise Stopped(status(int(number)), runner.iter + 1)
 
     def before_val(self, runner: Runner) -> None:
         """Let the processes that load data end with this one."""
@@ -65,11 +66,11 @@ class StopHook(Hook):
     ) -> None:
         """Look for a signal to this process."""
         if asked_to_stop():
-            _stop(runner, runner.iter, asked_to_stop())
+            _save(runner, runner.iter)
+            raise Stopped(status(asked_to_stop()), runner.iter)
 
 
-def _stop(runner, iterations, number):
+def _save(runner, iterations):
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             hook.save_stopped(runner, iterations)
-    raise Stopped(status(number), iterations)

@@ -292,8 +292,23 @@ def to_featmap(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn tokens (B, H * W, C) into a map (B, C, H, W), NCHW-contiguous.
 
     Contiguous, because mmcv's RoIAlign reads any other layout as if it were this one, silently.
+    The gradient of the tokens is row by row again.
     """
+    if not torch.jit.is_tracing():  # a trace takes plain operators
+        x = _ContiguousGradient.apply(x)
     return x.transpose(1, 2).unflatten(2, size).contiguous()
+
+
+class _ContiguousGradient(torch.autograd.Function):
+    """The identity. As the view of a map, the gradient would slow down all blocks."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.contiguous()
 
 
 def check_images(images: Tensor, in_channels: int) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
+from mmvitx.errors import UserError
 from mmvitx.models.flops import multiply_adds
 from mmvitx.models.layers import Mlp
 from mmvitx.models.layers import linear as linear_module
@@ -20,7 +22,8 @@ needs_onednn = pytest.mark.skipif(
 @pytest.fixture(params=[False, pytest.param(True, marks=needs_onednn)])
 def onednn(request, monkeypatch):
     """Once with MKL, once with oneDNN, whatever is faster here; and count oneDNN's products."""
-    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', request.param)
+    library = 'onednn' if request.param else 'mkl'
+    monkeypatch.setattr(linear_module, 'choose_library', lambda: library)
     calls, real = [], linear_module._onednn_linear
     monkeypatch.setattr(
         linear_module, '_onednn_linear', lambda *args: calls.append(args) or real(*args)
@@ -75,7 +78,7 @@ def test_the_products_are_counted(onednn):
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
 def test_other_dtypes_are_left_to_pytorch(dtype, monkeypatch):
-    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
+    monkeypatch.setattr(linear_module, 'choose_library', lambda: 'onednn')
     monkeypatch.setattr(linear_module, '_onednn_linear', None)
     inputs = problem(dtype)
     assert linear(*inputs).dtype == dtype
@@ -85,7 +88,7 @@ def test_other_dtypes_are_left_to_pytorch(dtype, monkeypatch):
 
 @needs_onednn
 def test_what_records_a_model_sees_plain_operators(monkeypatch):
-    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
+    monkeypatch.setattr(linear_module, 'choose_library', lambda: 'onednn')
     layer = nn.Linear(24, 16).requires_grad_(False)
     traced = torch.jit.trace(lambda x: call_linear(layer, x), torch.randn(40, 24))
     assert 'mkldnn' not in str(traced.graph) and 'mmvitx::' not in str(traced.graph)
@@ -101,9 +104,30 @@ def test_it_is_a_proper_operator(transposed):
 
 
 @needs_onednn
+def test_onednn_gets_no_matrix_with_gaps(monkeypatch):
+    monkeypatch.setattr(linear_module, 'choose_library', lambda: 'onednn')
+    operands, real = [], torch.ops.mkldnn._linear_pointwise
+
+    def record(x, weight, *args):
+        operands.extend((x, weight))
+        return real(x, weight, *args)
+
+    monkeypatch.setattr(torch.ops.mkldnn, '_linear_pointwise', record)
+    wide = torch.randn(24, 80)
+    for matrix in wide.mT, wide.mT[:40], wide[:, :40]:  # whole, rows of a transposed one, columns
+        x, weight = torch.randn(32, matrix.shape[-1]), torch.randn(len(matrix), 16)
+        torch.testing.assert_close(linear(x, matrix), x @ matrix.mT)
+        torch.testing.assert_close(
+            linear_module.weight_gradient(weight, matrix), matrix.mT @ weight
+        )
+    assert len(operands) == 12
+    assert all(t.is_contiguous() or t.mT.is_contiguous() for t in operands)
+
+
+@needs_onednn
 @pytest.mark.filterwarnings('ignore')
 def test_a_compiler_takes_it_for_any_number_of_rows(monkeypatch):
-    monkeypatch.setattr(linear_module, 'HAS_FAST_ONEDNN', True)
+    monkeypatch.setattr(linear_module, 'choose_library', lambda: 'onednn')
     torch.compiler.reset()
     graphs = []
 
@@ -173,6 +197,116 @@ def test_what_is_more_than_its_parameters_is_not_plain(change, plain):
     assert is_plain(layer) == plain
 
 
+# Which library. ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Nothing is chosen yet; gives what :func:`_measure` finds, and keeps its calls."""
+    calls = []
+
+    def be(mkl, onednn):
+        monkeypatch.setattr(
+            linear_module, '_measure', lambda: calls.append(1) or dict(mkl=mkl, onednn=onednn)
+        )
+        linear_module.choose_library.cache_clear()
+        return calls
+
+    monkeypatch.delenv(linear_module.VARIABLE, raising=False)
+    choose_library = linear_module.choose_library
+    be(1.0, 1.0)
+    yield be
+    choose_library.cache_clear()
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ('mkl', 'onednn', 'chosen'),
+    [(2.0, 1.0, 'onednn'), (1.6, 1.0, 'onednn'), (1.4, 1.0, 'mkl'), (1.0, 2.0, 'mkl')],
+)
+def test_onednn_is_chosen_where_it_is_much_faster(measured, mkl, onednn, chosen):
+    calls = measured(mkl, onednn)
+    assert [linear_module.choose_library() for _ in range(3)] == [chosen] * 3
+    assert len(calls) == 1
+
+
+@needs_onednn
+@pytest.mark.parametrize('library', linear_module.LIBRARIES)
+def test_the_environment_chooses_without_a_measurement(measured, library, monkeypatch):
+    calls = measured(2.0, 1.0)
+    monkeypatch.setenv(linear_module.VARIABLE, library)
+    assert linear_module.choose_library() == library and not calls
+
+
+def test_an_unknown_library_is_refused(measured, monkeypatch):
+    monkeypatch.setenv(linear_module.VARIABLE, 'blas')
+    with pytest.raises(UserError, match="MMVITX_LINEAR must be one of mkl.*not 'blas'"):
+        linear(torch.randn(40, 24), torch.randn(16, 24))
+
+
+@needs_onednn
+def test_the_measurement_and_its_caller_leave_each_other_alone(monkeypatch):
+    seen, real = [], linear_module.compute
+
+    def record(library, x, weight):
+        modes = torch.is_autocast_enabled('cpu'), torch.is_inference_mode_enabled()
+        seen.append((library, type(x), x.device.type, x.dtype, torch.get_num_threads(), *modes))
+        return real(library, x, weight)
+
+    monkeypatch.setattr(linear_module, 'compute', record)
+    monkeypatch.setattr(linear_module, 'TURNS', 2)
+    monkeypatch.delenv(linear_module.VARIABLE, raising=False)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.device('meta'), FakeTensorMode(), torch.inference_mode(), torch.autocast('cpu'):
+            linear_module.choose_library.__wrapped__()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    expected = torch.Tensor, 'cpu', torch.float32, 1, False, False
+    assert seen == [(library, *expected) for library in linear_module.LIBRARIES] * 2
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_does_not_need_it_measures_nothing(measured):
+    calls = measured(2.0, 1.0)
+    layer = nn.Linear(24, 16).requires_grad_(False)
+    call = Call(layer)
+    torch.jit.trace(call, torch.randn(40, 24), check_trace=False)  # the check would run it
+    torch.export.export(call, (torch.randn(40, 24),))
+    linear(torch.randn(40, 24).double(), layer.weight.double())
+    linear(torch.randn(2, 24), layer.weight)  # a class token each
+    linear(torch.randn(40, 24, device='meta'), layer.weight.to('meta'))
+    assert not calls
+
+
+class Call(nn.Module):
+    """Calls a layer as the models do."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return call_linear(self.layer, x)
+
+
+@needs_onednn
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('mkl', [1.0, 2.0])
+def test_to_a_compiler_the_choice_is_a_constant(measured, mkl):
+    calls = measured(mkl, 1.0)
+    torch.compiler.reset()
+    call = Call(nn.Linear(24, 16))
+    compiled = torch.compile(call, backend='aot_eager', fullgraph=True)
+    for rows in 40, 50:
+        x = torch.randn(2, rows, 24, requires_grad=True)
+        compiled(x).sum().backward()
+        torch.testing.assert_close(x.grad, call.layer.weight.sum(0).expand_as(x))
+    assert len(calls) == 1
+
+
 def test_without_onednn_the_package_works():
     code = """
 import torch
@@ -185,10 +319,11 @@ def missing(self, name):
 namespace.__getattr__ = missing
 torch.ops.mkldnn.__dict__.pop('_linear_pointwise', None)
 from mmvitx.models.backbones import CoaT
+from mmvitx.errors import UserError
 from mmvitx.models.flops import multiply_adds
-from mmvitx.models.layers.linear import HAS_FAST_ONEDNN
+from mmvitx.models.layers.linear import choose_library
 model = CoaT('lite_tiny')
 assert multiply_adds(lambda: model(torch.zeros(1, 3, 64, 64))) > 0
-assert not HAS_FAST_ONEDNN
+assert choose_library() == 'mkl'
 """
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def demo(tool):
-    return tool('demo')
+    return tool('demo', 'scripts')
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Measure how fast and how lean a model runs, by itself or against timm's of the same weights.
 
-python tools/benchmark.py --arch coat_small --size 512 --mode train --peer timm --json out.json
-python tools/benchmark.py --suite     the project's table against timm, into docs/benchmarks
-python tools/benchmark.py --sweep     time and memory over the number of pixels, 224 to 1344
-python tools/benchmark.py --table     only table and plot, of the records in docs/benchmarks
+python benchmarks/benchmark.py --arch coat_small --size 512 --mode train --peer timm --json out.json
+python benchmarks/benchmark.py --suite     the project's table against timm, into docs/benchmarks
+python benchmarks/benchmark.py --sweep     time and memory over the number of pixels, 224 to 1344
+python benchmarks/benchmark.py --table     only table and plot, of the records in docs/benchmarks
 
 docs/benchmarks.md says what is measured and how to read it.
 """
@@ -20,18 +20,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import measure
 import torch
-from torch import Tensor, nn
-from torch._dynamo.utils import counters
-from torch._subclasses import FakeTensorMode
-from torch.func import functional_call
-from tqdm import tqdm  # comes with huggingface_hub, which requirements/runtime.txt names
-
-from mmvitx.checkpoints import CheckpointError, fitting
-from mmvitx.checkpoints.official import convert_official
-from mmvitx.engine import launch, measure
-from mmvitx.engine.benchmarks import (
+from records import (
     SUITES,
+    TWO_IMAGES,
     Form,
     Row,
     Work,
@@ -42,7 +35,17 @@ from mmvitx.engine.benchmarks import (
     write_plot,
     write_table,
 )
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+from torch._subclasses import FakeTensorMode
+from torch.func import functional_call
+from tqdm import tqdm  # comes with huggingface_hub, which requirements/runtime.txt names
+
+from mmvitx.checkpoints import CheckpointError, fitting
+from mmvitx.checkpoints.official import convert_official
+from mmvitx.engine import cli
 from mmvitx.engine.files import check_folder
+from mmvitx.engine.measure import difference
 from mmvitx.errors import UserError, first_line
 from mmvitx.models import backbones
 from mmvitx.models.flops import multiply_adds
@@ -54,7 +57,7 @@ TOLERANCE = 1e-4  # of the outputs' difference over the standard deviation, as f
 MIN_SECONDS = 0.1  # a measurement shorter than that is of several calls
 MIN_PAIRS = 9
 SWEEP = (224, 320, 448, 576, 768, 1024, 1344)
-OUT_DIR = Path(__file__).parents[1] / 'docs/benchmarks'
+OUT_DIR = Path('docs/benchmarks')  # below the current folder
 
 
 # The models. -------------------------------------------------------------------------------------
@@ -220,7 +223,7 @@ def compare(ours: nn.Module, theirs: nn.Module, image: Tensor) -> float:
     shapes = [[tuple(result.shape) for result in each] for each in results]
     if shapes[0] != shapes[1]:
         raise UserError(f'ours puts out {shapes[0]}, the peer {shapes[1]}: nothing to compare')
-    worst = measure.difference(*results)
+    worst = difference(*results)
     if worst > TOLERANCE:
         raise UserError(
             f'outputs or gradients of ours and of the peer differ by {worst:.1e} of '
@@ -351,10 +354,14 @@ def prepare(row: Row, form: Form) -> tuple[list[Subject], dict]:
         subjects = [Subject(ours, work, form.compiled), Subject(theirs, work, form.peer_compiled)]
         difference = compare(ours, theirs, subjects[0].images[:1])  # the very ones that are timed
     else:
-        sides = [work.size] + [(row.peer, row.peer)] * (row.peer is not None)
+        works = [work]
+        if row.peer == TWO_IMAGES:
+            works.append(work._replace(batch=2))
+        elif row.peer is not None:
+            works.append(work._replace(size=(row.peer, row.peer)))
         img_size = work.size[0] if row.peer is None and work.size[0] == work.size[1] else None
         model = _build_once(work.arch, out_type, img_size)
-        subjects = [Subject(model, work._replace(size=size), form.compiled) for size in sides]
+        subjects = [Subject(model, *each) for each in zip(works, form[1:])]
     return subjects, dict(
         row.describe(),
         output=out_type,
@@ -387,13 +394,14 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
     subjects, record = prepare(row, form)
     for subject in subjects:
         subject.warm_up()
-    rate = measure.matmul_rate(work.device, DTYPES[work.dtype])
+    before = measure.matmul_rates(work.device, DTYPES[work.dtype])
     turns = []
     for seconds in measure.take_turns([subject.measure_time for subject in subjects], pairs):
         turns.append(seconds)
         if progress is not None:
             progress.update()
-    rate = max(rate, measure.matmul_rate(work.device, DTYPES[work.dtype]))
+    after = measure.matmul_rates(work.device, DTYPES[work.dtype])
+    rates = {name: max(rate, after[name]) for name, rate in before.items()}
 
     record.update(pairs=pairs, time_ratio=None, time_ratio_quartiles=None, memory_ratio=None)
     for prefix, subject, seconds in zip(('', 'peer_'), subjects, zip(*turns)):
@@ -403,21 +411,22 @@ def measure_row(row: Row, form: Form, pairs: int, progress: tqdm | None = None) 
             time_s=median,
             time_quartiles_s=[low, high],
             memory_bytes=subject.peak_memory(),
-            images_per_s=work.batch / median,
+            images_per_s=subject.work.batch / median,
             gmacs=macs / 1e9,
-            share_of_matmul_rate=macs / median / rate,
+            share_of_matmul_rate=macs / median / max(rates.values()),
             **subject.graphs,
         )
         record.update({prefix + name: figure for name, figure in figures.items()})
     if len(subjects) == 2:
-        # of a pixel, where the two differ in size
-        pixels = math.prod(work.size) / math.prod(subjects[1].work.size)
+        # of a pixel, where the two differ in size or in number of images
+        pixels = work.pixels / subjects[1].work.pixels
         low, median, high = measure.quartiles([ours / peer / pixels for ours, peer in turns])
         memory = record['memory_bytes'] / record['peer_memory_bytes'] / pixels
         record.update(time_ratio=median, time_ratio_quartiles=[low, high], memory_ratio=memory)
     packages = ('mmvitx', 'timm') if row.peer == 'timm' else ('mmvitx',)
     environment = measure.describe_environment(*packages)
-    return dict(record, matmul_gmacs_per_s=rate / 1e9, environment=environment)
+    record['matmul_gmacs_per_s'] = {name: rate / 1e9 for name, rate in rates.items()}
+    return dict(record, environment=environment)
 
 
 # The commands. -----------------------------------------------------------------------------------
@@ -442,7 +451,7 @@ def run_rows(
         name = row.name
         with tqdm(total=pairs, unit='pair', desc=f'{i}/{len(rows)} {name}, {form}') as progress:
             try:
-                if row.peer == 'timm' and True in form:
+                if isinstance(row.peer, str) and True in form:
                     torch.compiler.reset()  # what was compiled for another row
                 records.append(measure_row(row, form, pairs, progress))
             except Exception as error:
@@ -467,26 +476,24 @@ def run_suite(
     ]
     if not rows:
         raise UserError(f'the suite has no row of {args.arch}')
-    records, failed = [], []
-    timm_rows = [row for row in rows if row.peer == 'timm']
-    if timm_rows:
+    if any(row.peer == 'timm' for row in rows):
         import_timm()
-        records, failed = run_rows(timm_rows, form, args.pairs, files)
-    for row in rows:
-        if row.peer != 'timm':  # in a process of its own, which has the thresholds from the start
-            words = ['--sweep', '--arch', row.work.arch, '--mode', row.work.mode]
-            words += ['--dtype', form.dtype, '--pairs', str(args.pairs)]
-            words += ['--out-dir', str(args.out_dir)] + ['--compile'] * form.compiled
-            done = subprocess.run(
-                [sys.executable, __file__, *words], env={**os.environ, **measure.THRESHOLDS}
-            )
-            if done.returncode:
-                failed.append(row.name)
-            else:
-                sweep = form._replace(peer_compiled=form.compiled)
-                records += load(args.out_dir / _file_name(row.work, sweep, sweep=True))
-                for path, merge in files[1:]:
-                    save(records, path, merge)
+    sweeps = [row for row in rows if isinstance(row.peer, int)]
+    records, failed = run_rows([row for row in rows if row not in sweeps], form, args.pairs, files)
+    for row in sweeps:  # in a process each, which has the thresholds from the start
+        words = ['--sweep', '--arch', row.work.arch, '--mode', row.work.mode]
+        words += ['--dtype', form.dtype, '--pairs', str(args.pairs)]
+        words += ['--out-dir', str(args.out_dir)] + ['--compile'] * form.compiled
+        done = subprocess.run(
+            [sys.executable, __file__, *words], env={**os.environ, **measure.THRESHOLDS}
+        )
+        if done.returncode:
+            failed.append(row.name)
+        else:
+            sweep = form._replace(peer_compiled=form.compiled)
+            records += load(args.out_dir / _file_name(row.work, sweep, sweep=True))
+            for path, merge in files[1:]:
+                save(records, path, merge)
     return records, failed
 
 
@@ -496,7 +503,7 @@ def _file_name(work, form, sweep):
     return f'{what}_{work.device}_{form}.json'
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments.
 
     Raises:
@@ -533,7 +540,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             raise UserError('name a model with --arch, or ask for --suite, --sweep or --table')
         args.arch = 'coat_lite_small'
     if not many:
-        args.size = launch.read_size(args.size or [find_model(args.arch).size])
+        args.size = cli.read_size(args.size or [find_model(args.arch).size])
     for option in ('sizes', 'batch', 'pairs'):
         value = getattr(args, option)
         if min(value if isinstance(value, Sequence) else [value]) < 1:
@@ -551,7 +558,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table and write what was asked for."""
-    args = parse(argv)
+    args = parse_args(argv)
     form = Form(args.dtype, args.compile, args.compile if args.sweep else args.compile_peer)
     work = Work(args.arch, args.size, args.batch, args.mode, args.dtype, args.device, args.dense)
     files = []
@@ -602,4 +609,4 @@ def _check_files(paths, args):
 
 
 if __name__ == '__main__':
-    launch.run(main)
+    cli.run(main)

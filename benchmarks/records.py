@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from measure import THRESHOLDS
+
 from mmvitx.engine.files import unfinished
-from mmvitx.engine.measure import THRESHOLDS
 from mmvitx.errors import UserError
 
 PLOT = 'plot.png'
+TWO_IMAGES = 'itself at batch 2'
 YES = {None: '', True: 'yes', False: 'no'}
 
 
@@ -36,13 +39,18 @@ class Work(NamedTuple):
     device: str = 'cpu'
     dense: bool = False
 
+    @property
+    def pixels(self) -> int:
+        """The pixels of all images."""
+        return self.batch * math.prod(self.size)
+
 
 class Row(NamedTuple):
     """A work, what it is compared with, and the targets of the ratios.
 
     Attributes:
         work: The work.
-        peer: ``timm``, the side of smaller images for the same model, or None.
+        peer: ``timm``, or of the same model the side of smaller images or ``TWO_IMAGES``, or None.
         time: Target of the ratio of times.
         memory: Target of the ratio of memory.
     """
@@ -100,6 +108,11 @@ SUITES = {
         _row('cait_s24', 1, 384, 'train', 0.60, 0.4),
         _row('cait_s24', 1, 576, 'train', 0.50, 0.25, dense=True),
         _row('crossvit_18', 8, 240, 'train', 0.95, 0.9),
+        # an image, over one of two: a map's gradient has another layout in a batch of one
+        _row('coat_lite_small', 1, 512, 'train', 1.25, dense=True, peer=TWO_IMAGES),
+        _row('coat_small', 1, 384, 'train', 1.25, dense=True, peer=TWO_IMAGES),
+        _row('cait_xxs24', 1, 512, 'train', 1.25, dense=True, peer=TWO_IMAGES),
+        _row('crossvit_9', 1, 480, 'train', 1.25, dense=True, peer=TWO_IMAGES),
         # the last of a sweep each, which runs with the allocator's thresholds
         _row('coat_lite_small', 1, 1344, 'infer', 1.15, 1.1, peer=224),
         _row('coat_lite_small', 1, 1344, 'train', 1.15, 1.1, peer=224),
@@ -181,8 +194,8 @@ def load(path: Path) -> list[dict]:
             name_work(record), Form.of(record), is_met(record), record['environment']['allocator']
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f'{path} holds no records of tools/benchmark.py ({type(error).__name__}: {error}): '
-            'mend or remove it'
+            f'{path} holds no records of benchmarks/benchmark.py ({type(error).__name__}: '
+            f'{error}): mend or remove it'
         ) from error
     return records
 
@@ -196,7 +209,7 @@ def load_columns(folder: Path, device: str) -> dict[Form, dict[str, dict]]:
     for path in sorted(folder.glob('*.json')):
         for record in load(path):
             allocator = record['environment']['allocator']
-            growth = record['peer'] not in (None, 'timm')
+            growth = record['peer'] not in (None, 'timm', TWO_IMAGES)
             if record['device'] == device and (
                 not growth or allocator.items() >= THRESHOLDS.items()
             ):
@@ -238,7 +251,7 @@ def list_figures(records: Sequence[dict]) -> str:
 def write_table(folder: Path) -> None:
     """Write ``table.md`` of all records that lie in a folder: a row a work, a column a form."""
     text = ['# Time and memory, ours over the peer', '']
-    text += ['Medians with quartiles; lower is better. Written by `tools/benchmark.py`.', '']
+    text += ['Medians with quartiles; lower is better. Written by `benchmarks/benchmark.py`.', '']
     figures = []
     for device, suite in SUITES.items():
         columns = load_columns(folder, device)

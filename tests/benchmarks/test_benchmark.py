@@ -8,14 +8,16 @@ import math
 import os
 from types import SimpleNamespace
 
+import measure
 import pytest
+import records
 import torch
+from records import Form, Row, Work
 from torch import nn
 
-from mmvitx.engine import benchmarks, measure
-from mmvitx.engine.benchmarks import Form, Row, Work
 from mmvitx.errors import UserError
 from mmvitx.models.flops import count
+from mmvitx.models.layers.linear import choose_library
 
 needs_timm = pytest.mark.skipif(
     importlib.util.find_spec('timm') is None,
@@ -26,9 +28,9 @@ CPU = ('--arch', 'coat_lite_tiny', '--size', '32')
 
 @pytest.fixture
 def benchmark(tool, monkeypatch):
-    tool = tool('benchmark')
+    tool = tool('benchmark', 'benchmarks')
     monkeypatch.setattr(tool, 'MIN_SECONDS', 0)
-    monkeypatch.setattr(measure, 'matmul_rate', lambda *_: 1e9)
+    monkeypatch.setattr(measure, 'matmul_rates', lambda *_: dict(mkl=5e8, onednn=1e9))
     return tool
 
 
@@ -55,10 +57,12 @@ def test_the_record_of_a_comparison(benchmark, tmp_path, capsys):
         time, gmacs = record[f'{prefix}time_s'], record[f'{prefix}gmacs']
         assert record[f'{prefix}images_per_s'] == 2 / time
         share = record[f'{prefix}share_of_matmul_rate']
-        assert share == pytest.approx(gmacs / time)  # the rate is 1 GMAC/s
+        assert share == pytest.approx(gmacs / time)  # of the faster library
         # the gradients alone are as large as the parameters, 5.7 M
         assert record[f'{prefix}memory_bytes'] > 4 * 5e6
     assert record['gmacs'] == pytest.approx(record['peer_gmacs'], rel=0.05)
+    assert record['matmul_gmacs_per_s'] == dict(mkl=0.5, onednn=1.0)
+    assert record['environment']['linear'] == choose_library()
     assert record['difference'] < 1e-4
     assert {*record['environment']['versions']} == {'torch', 'mmvitx', 'timm'}
     captured = capsys.readouterr()
@@ -189,7 +193,18 @@ def test_a_sweep_is_compared_by_pixel(benchmark, tmp_path, monkeypatch):
     assert larger['gmacs'] > 3 * same['gmacs']
     text = (tmp_path / 'table.md').read_text()
     assert 'coat_lite_tiny 1x64x64 train, itself at 32' in text
-    assert (tmp_path / benchmarks.PLOT).exists()
+    assert (tmp_path / records.PLOT).exists()
+
+
+@pytest.mark.parametrize('arch', ['coat_lite_tiny', 'cait_xxs24', 'crossvit_9'])
+def test_one_image_is_compared_with_two(benchmark, arch):
+    work = Work(arch, (64, 64), mode='train', dense=True)
+    record = benchmark.measure_row(Row(work, records.TWO_IMAGES), Form(), pairs=1)
+    assert (record['output'], record['peer']) == ('featmap', 'itself at batch 2')
+    assert record['peer_gmacs'] == pytest.approx(2 * record['gmacs'])
+    assert record['peer_images_per_s'] == 2 / record['peer_time_s']
+    expected = 2 * record['time_s'] / record['peer_time_s']
+    assert record['time_ratio'] == pytest.approx(expected)
 
 
 @pytest.fixture
@@ -197,7 +212,7 @@ def suite(benchmark, monkeypatch, tmp_path):
     """Run a suite of four rows and a sweep, whose measurements are made up."""
     rows = [Row(Work('coat_tiny', (s, s)), 'timm', 0.8, 0.7) for s in (32, 64, 96)]
     rows += [Row(Work('cait_s24', (32, 32)), 'timm'), Row(Work('coat_tiny', (64, 64)), 32)]
-    monkeypatch.setitem(benchmarks.SUITES, 'cpu', rows)
+    monkeypatch.setitem(records.SUITES, 'cpu', rows)
     monkeypatch.setattr(benchmark, 'import_timm', lambda: None)
     path = tmp_path / 'suite_cpu_float32_eager.json'
 
@@ -232,8 +247,8 @@ def suite(benchmark, monkeypatch, tmp_path):
 
 def test_the_suite(suite, benchmark, tmp_path):
     *rows, sweep = suite()
-    assert rows == [row.name for row in benchmarks.SUITES['cpu'][:-1]]
-    args = benchmark.parse(sweep)
+    assert rows == [row.name for row in records.SUITES['cpu'][:-1]]
+    args = benchmark.parse_args(sweep)
     assert (args.sweep, args.arch, args.mode, args.pairs) == (True, 'coat_tiny', 'infer', 9)
     assert args.out_dir == tmp_path
     assert [record['size'] for record in read(suite.path)] == [32, 64, 96, 32]
