@@ -10,8 +10,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmvitx.engine import cli
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HEADLINES = ('mAP', 'mIoU', 'top1')  # how the names of the metrics end that are plotted
 NOT_METRICS = ('step', 'time', 'data_time')
@@ -24,6 +28,14 @@ def import_pyplot():
     import matplotlib.pyplot as plt
 
     return plt
+
+
+def save(figure: Figure, path: Path) -> None:
+    from mmvitx.engine.files import unfinished  # it imports PyTorch, so last
+
+    with unfinished(path) as part:
+        figure.savefig(part, dpi=120)
+    import_pyplot().close(figure)
 
 
 def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
@@ -110,8 +122,7 @@ def plot_curves(loss: dict[int, float], metrics: dict[str, dict[int, float]], pa
         right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
@@ -142,8 +153,7 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
         picture.imshow(plt.imread(file), interpolation='nearest')
         picture.set_title(file.stem, fontsize=8)
     figure.suptitle('truth and prediction (where they are side by side: truth on the left)')
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def compare(work_dirs: list[Path]) -> None:
@@ -169,8 +179,7 @@ def compare(work_dirs: list[Path]) -> None:
         panel.grid(alpha=0.3)
         panel.legend()
     path = work_dirs[-1] / 'comparison.png'
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
     print(f'metrics over time: {path}')
 
 

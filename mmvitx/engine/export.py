@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import io
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -129,7 +130,9 @@ def write(
     """
     with _failing(f'PyTorch cannot write it as {path.suffix}'):
         if path.suffix == '.pt2':
-            torch.export.save(program, path)
+            content = io.BytesIO()  # on a full disk PyTorch's own writer aborts the process
+            torch.export.save(program, content)
+            path.write_bytes(content.getbuffer())
             return
         logging.getLogger('onnxscript').setLevel(logging.ERROR)
         torch.onnx.export(

@@ -114,6 +114,13 @@ def test_what_is_interrupted_leaves_no_file(main, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_raises(tmp_path):
+    (tmp_path / 'model.pt2').symlink_to('/dev/full')
+    program = torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(1, 1),))
+    with pytest.raises(OSError, match='No space'):
+        export.write(program, tmp_path / 'model.pt2', [])
+
+
 def test_a_file_that_differs_is_not_kept(main, tmp_path, monkeypatch):
     monkeypatch.setattr(export, 'record', lambda model: None)
     monkeypatch.setattr(export, 'write', lambda program, path, *args: path.write_bytes(b''))

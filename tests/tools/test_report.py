@@ -1,11 +1,15 @@
 """The report reads what mmengine logs, of any host, and draws what is there."""
 
+import errno
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+
+from mmvitx.errors import UserError
 
 
 @pytest.fixture
@@ -111,3 +115,15 @@ def test_runs_of_one_name_and_a_line_cut_off(tool, tmp_path, capsys):
     report.compare([tmp_path / 'x/run', tmp_path / 'y/run'])
     out = capsys.readouterr().out
     assert 'x/run   0.100' in out and 'y/run   0.200' in out
+
+
+def test_a_full_disk_leaves_no_half_of_a_figure(report, tmp_path, monkeypatch):
+    def savefig(self, path, **settings):
+        Path(path).write_text('half')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Figure, 'savefig', savefig)
+    log(tmp_path, '20260101_000000', [train(10, 3.0)])
+    with pytest.raises(UserError, match='curves.png cannot be written .No space .*: make room'):
+        report.main([str(tmp_path)])
+    assert list(tmp_path.glob('*.png')) == []

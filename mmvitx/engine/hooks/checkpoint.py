@@ -161,8 +161,8 @@ class CheckpointHook(PlainCheckpointHook):
 
     def _write(self, runner, name, meta):
         """Write a checkpoint, and let ``last_checkpoint`` name it."""
-        self.last_ckpt = self._path(name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        path = self._path(name)
+        runner.message_hub.update_info('last_ckpt', path)
         states = self._states
         self._states = states or all_gather_object(get_random_state())
         runner.save_checkpoint(
@@ -177,9 +177,10 @@ class CheckpointHook(PlainCheckpointHook):
             **self.args,
         )
         self._states = states
+        self.last_ckpt = path  # no sooner: if the disk is full, the one before is the last
         if is_main_process():
-            with unfinished(Path(runner.work_dir, 'last_checkpoint'), sync=True) as path:
-                path.write_text(self.last_ckpt)
+            with unfinished(Path(runner.work_dir, 'last_checkpoint'), sync=True) as note:
+                note.write_text(path)
 
     def _path(self, name):
         return self.file_backend.join_path(self.out_dir, name)
