@@ -20,6 +20,7 @@ from mmengine.runner import loops
 from mmvitx.checkpoints import load_file
 from mmvitx.engine.cli import repeat_command
 from mmvitx.engine.files import WholeFiles
+from mmvitx.engine.hooks.checkpoint import _RemoveLater
 from mmvitx.engine.resume import find_checkpoint
 from mmvitx.errors import UserError
 
@@ -155,6 +156,23 @@ def test_the_best_checkpoint_is_kept_until_the_next_one_is_whole(train, tmp_path
     assert best and (tmp_path / 'run' / best[-1]).is_file()
     assert len(list((tmp_path / 'run').glob('best*'))) == 1
     assert len(list((tmp_path / 'run').glob('epoch*'))) == 1
+
+
+def test_what_a_killed_run_was_about_to_remove_is_removed(train, tmp_path, monkeypatch):
+    remove_now = _RemoveLater.remove_now
+
+    def die(self):
+        if self.outdated:
+            raise KeyboardInterrupt
+        remove_now(self)
+
+    monkeypatch.setattr(_RemoveLater, 'remove_now', die)
+    with pytest.raises(KeyboardInterrupt):
+        train('run', 'mmpretrain', BY_EPOCHS, '--seed', '3')
+    assert {p.name for p in (tmp_path / 'run').glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
+    monkeypatch.setattr(_RemoveLater, 'remove_now', remove_now)
+    train('run', 'mmpretrain', BY_EPOCHS, '--resume')
+    assert [p.name for p in (tmp_path / 'run').glob('*.pth')] == ['epoch_4.pth']
 
 
 @pytest.fixture(scope='module')

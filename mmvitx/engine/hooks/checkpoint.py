@@ -66,6 +66,7 @@ class CheckpointHook(PlainCheckpointHook):
             self.best_ckpt_path = self._find_again(self.best_ckpt_path)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[key] = path and self._find_again(path)
+        self._outdate(self._resumed.get('outdated', ()))
         _restore(runner, self._resumed)
         _pass_over(runner.train_loop)
         if not self._resumed['validated'] and _is_validation_due(runner):
@@ -125,6 +126,8 @@ class CheckpointHook(PlainCheckpointHook):
                 (hook.wait_count, float(hook.best_score)) for hook in _early_stopping(runner)
             ],
             stop_training=bool(getattr(runner.train_loop, 'stop_training', False)),
+            # still there if the run is killed before it removes them
+            outdated=[Path(path).name for path in self.file_backend.outdated],
             # of iterations that the optimizer has not stepped for yet
             gradients={
                 name: parameter.grad.cpu()
@@ -143,21 +146,23 @@ class CheckpointHook(PlainCheckpointHook):
             )
             print_log(text, logger='current', level=logging.WARNING)
             return
-        outdated = []
+        outdated = [STOPPED]
         if self.max_keep_ckpts > 0:
             kept = [*(old for old in self.keep_ckpt_ids if old != step), step]
-            outdated, self.keep_ckpt_ids = (
-                kept[: -self.max_keep_ckpts],
-                kept[-self.max_keep_ckpts :],
-            )
+            self.keep_ckpt_ids = kept[-self.max_keep_ckpts :]
             runner.message_hub.update_info('keep_ckpt_ids', self.keep_ckpt_ids)
+            outdated += map(self.filename_tmpl.format, kept[: -self.max_keep_ckpts])
+        self._outdate(outdated)
         self._write(runner, self.filename_tmpl.format(step), meta)
         self.saved_at = meta['iter']
         if is_main_process():
-            for path in map(self._path, (*map(self.filename_tmpl.format, outdated), STOPPED)):
-                if self.file_backend.isfile(path):
-                    self.file_backend.remove(path)
             self.file_backend.remove_now()
+
+    def _outdate(self, names):
+        """Have checkpoints removed when the next one is written."""
+        for path in map(self._path, names):
+            if is_main_process() and self.file_backend.isfile(path):
+                self.file_backend.remove(path)
 
     def _write(self, runner, name, meta):
         """Write a checkpoint, and let ``last_checkpoint`` name it."""
@@ -204,7 +209,8 @@ class _RemoveLater:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
-        self.outdated.append(path)
+        if path not in self.outdated:
+            self.outdated.append(path)
 
     def remove_now(self) -> None:
         for path in self.outdated:
