@@ -80,6 +80,21 @@ class Classifier(nn.Module):
         return self.head.fc(cls_token)
 
 
+class Projected(nn.Module):
+    """A backbone and a 1x1 convolution of each of its maps, as detectors have it behind theirs.
+
+    Images (B, 3, H, W) to maps of 64 channels.
+    """
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.convs = nn.ModuleList(nn.Conv2d(dim, 64, 1) for dim in backbone.out_channels)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(conv(x) for conv, x in zip(self.convs, self.backbone(images)))
+
+
 class Outputs(nn.Module):
     """timm's model up to the tensors that ours puts out: images to tensors."""
 
@@ -361,6 +376,8 @@ def prepare(row: Row, form: Form) -> tuple[list[Subject], dict]:
             works.append(work._replace(size=(row.peer, row.peer)))
         img_size = work.size[0] if row.peer is None and work.size[0] == work.size[1] else None
         model = _build_once(work.arch, out_type, img_size)
+        if row.peer == TWO_IMAGES:
+            model = Projected(model)
         subjects = [Subject(model, *each) for each in zip(works, form[1:])]
     return subjects, dict(
         row.describe(),
