@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmvitx.engine.cli import KERNEL_CACHES
+
 ROOT = Path(__file__).parents[2]
 TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
 HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib')
@@ -23,11 +25,11 @@ finally:
 """
 
 
-def run(*words, path=ROOT):
+def run(*words, path=ROOT, **variables):
     command = [sys.executable, *map(str, words)]
     return subprocess.run(
         command,
-        env={**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}'},
+        env={**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{ROOT}', **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -67,3 +69,14 @@ def test_a_library_that_is_missing_is_no_error_of_the_user(tmp_path):
     done = run(ROOT / 'tools/train.py', 'config.py', path=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == 'ImportError: libcudart.so: cannot open'
+
+
+@pytest.mark.parametrize('given', [{}, {'LRU_CACHE_CAPACITY': '7'}])
+def test_the_caches_of_kernels_are_bounded_before_torch_is_imported(given, tmp_path, monkeypatch):
+    for name in KERNEL_CACHES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / 'torch.py').write_text(
+        f'import os, sys\nsys.exit(str([os.environ.get(name) for name in {[*KERNEL_CACHES]}]))\n'
+    )
+    done = run(ROOT / 'tools/train.py', 'config.py', path=tmp_path, **given)
+    assert done.stderr.strip() == str([*{**KERNEL_CACHES, **given}.values()])
