@@ -11,13 +11,14 @@ ARGS ?=
 # What the set-up says that commands need, and the environment's interpreter.
 RUN = . "$(VENV)/mmvitx.env"; "$(VENV)/bin/python"
 
-.PHONY: help env demo demo-pretrain demo-seg test test-e2e test-reliability lint format clean
+.PHONY: help env demo demo-pretrain demo-seg test test-e2e test-reliability test-slurm lint format clean
 help:
 	@echo 'make demo      train a Mask R-CNN with CoaT on handwritten digits, and show what it learnt'
 	@echo 'make demo-pretrain  pretrain CoaT to classify digits, and compare detectors with and without'
 	@echo 'make demo-seg  the same for semantic segmentation, with a Semantic FPN'
 	@echo 'make test      run the tests; ARGS="..." goes to pytest'
 	@echo 'make test-e2e  run the tests that take minutes, or data that is not in the repository'
+	@echo 'make test-slurm  run jobs on a Slurm of this machine (slurm-wlm and munge must be installed)'
 	@echo 'make test-reliability  disturb and resume some 80 real runs, in 40 minutes; prints the counts'
 	@echo 'make lint      check style and format;  make format  mends what can be mended'
 	@echo 'make env       only set up the environment, which all of these do first'
@@ -46,6 +47,9 @@ test: env
 test-e2e: env
 	@$(RUN) -m pytest -m 'slow or e2e' $(ARGS)
 
+test-slurm: env
+	@$(RUN) -m pytest -m slurm $(ARGS)
+
 # all of them, also those that `make test` runs
 test-reliability: env
 	@$(RUN) -m pytest -m '' tests/reliability $(ARGS)
@@ -59,5 +63,5 @@ format: env
 	@$(RUN) -m ruff format .
 
 clean:
-	rm -rf build dist __pycache__ .pytest_cache .ruff_cache
-	find configs mmvitx scripts tests tools -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build dist .pytest_cache .ruff_cache
+	find benchmarks configs mmvitx scripts tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -40,6 +40,10 @@ def test_what_is_linked_exists(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+# Runs the script behind the options, as Slurm does in a job.
+SBATCH = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec bash "$@"\n'
+
+
 @pytest.fixture
 def stubs(tmp_path) -> dict[str, str]:
     """The variables with which a shell runs stubs that print their name and their arguments."""
@@ -47,6 +51,8 @@ def stubs(tmp_path) -> dict[str, str]:
         path = tmp_path / name
         path.write_text('#!/bin/sh\nprintf "%s" "${0##*/}"; printf "\\t%s" "$@"; echo\n')
         path.chmod(0o755)
+    (tmp_path / 'sbatch').write_text(SBATCH)
+    (tmp_path / 'sbatch').chmod(0o755)
     return {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'PYTHON': 'python'}
 
 

@@ -15,7 +15,7 @@ PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python}" -m torch.d
     --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$gpus" \
     --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
     "$tools/train.py" "$config" --launcher pytorch "${@:3}" &
-torchrun=$!
+torchrun=$! asked='' again=yes
 # torchrun dies of USR1, and after TERM ends its processes within 30 seconds, saved or not: they
 # get the signals themselves; before they are there, torchrun gets TERM
 pass_on() {
@@ -27,7 +27,6 @@ for signal in INT TERM USR1; do
     # shellcheck disable=SC2064  # its value now
     trap "again=yes; pass_on $signal" "$signal"
 done
-asked='' again=yes
 while [ -n "$again" ]; do  # a signal ends `wait`, too
     again=
     wait "$torchrun" && status=0 || status=$?

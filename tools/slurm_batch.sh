@@ -29,10 +29,9 @@ tools=$2  # $0 is Slurm's copy of this script
 shift 2
 # a --resume CHECKPOINT among the arguments is for the first start
 bash "$tools/slurm_train.sh" "$1" "$2" "$3" --resume "${@:4}" ${SLURM_RESTART_COUNT:+--resume} &
-step=$!
+step=$! asked='' again=yes
 # both as USR1: after TERM srun ends the step, saved or not, within 30 seconds
 trap 'asked=yes again=yes; kill -USR1 "$step" || true' USR1 TERM
-asked='' again=yes
 while [ -n "$again" ]; do  # a signal ends `wait`, too
     again=
     wait "$step" && status=0 || status=$?

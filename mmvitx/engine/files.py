@@ -128,7 +128,7 @@ def unfinished(target: Path, sync: bool = False) -> Iterator[Path]:
             _sync(target.parent)
     except OSError as e:
         hint = 'make room there' if is_full(e) else 'name another place'
-        raise UserError(f'{target} cannot be written ({e.strerror}): {hint}') from e
+        raise UserError(f'{target} cannot be written: {e.strerror}; {hint}') from e
     finally:
         path.unlink(missing_ok=True)
 

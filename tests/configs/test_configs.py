@@ -1,5 +1,6 @@
 """Every config of a detector or segmentor loads, builds, trains one step and predicts."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,11 @@ def test_3x_differs_from_1x_in_the_schedule_only(path):
     short = Config.fromfile(str(path).replace('_3x_', '_1x_'))
     differing = {key for key in long if long[key] != short[key]}
     assert differing == {'train_cfg', 'param_scheduler'}
+
+
+def test_configs_keep_more_than_one_checkpoint():
+    """Other programs than our tools delete the old one before the new one is whole."""
+    texts = {path: path.read_text() for path in CONFIGS.rglob('*.py')}
+    kept = {path: re.findall(r'max_keep_ckpts=(\d+)', text) for path, text in texts.items()}
+    assert sum(map(len, kept.values())) >= 4
+    assert [path for path, numbers in kept.items() if '1' in numbers] == []

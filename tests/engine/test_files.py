@@ -53,7 +53,7 @@ WRITERS = {'a.png': write_picture, 'a.pkl': write_predictions, 'a.pth': write_ch
 @pytest.mark.parametrize('name', WRITERS)
 def test_a_full_disk_leaves_what_was_there(whole_files, full_disk, tmp_path, name):
     (tmp_path / name).write_text('old')
-    with pytest.raises(UserError, match=f'{name} cannot be written .No space .*: make room there'):
+    with pytest.raises(UserError, match=f'{name} cannot be written: No space .*; make room there'):
         WRITERS[name](tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == 'old'

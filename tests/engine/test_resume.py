@@ -92,6 +92,7 @@ def no_pause(monkeypatch):
 
 EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
 EARLY = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='accuracy/top1', patience=9)]\n"
+ASPECT = "train_dataloader['batch_sampler'] = dict(type='AspectRatioBatchSampler')\n"
 ACCUMULATED = "optim_wrapper['accumulative_counts'] = 2\n"
 
 
@@ -99,7 +100,7 @@ ACCUMULATED = "optim_wrapper['accumulative_counts'] = 2\n"
     'host, schedule, stop_at, of, workers',
     [
         ('mmdet', BY_ITERATIONS + INFINITE, 5, 'train', 0),
-        ('mmdet', BY_EPOCHS, 3, 'train', 2),
+        ('mmdet', BY_EPOCHS + ASPECT, 3, 'train', 2),
         ('mmseg', BY_ITERATIONS + INFINITE, 3, 'val', 2),
         ('mmseg', BY_EPOCHS + EMA, 4, 'val', 0),
         ('mmpretrain', BY_EPOCHS + EARLY, 4, 'val', 0),

@@ -34,7 +34,7 @@ class CheckpointHook(PlainCheckpointHook):
     - Checkpoints also hold the random states of all processes, the state of early stopping, and
       whether their validation is done: after a validation the checkpoint is written once more. If a
       run is resumed from before a validation, that comes first.
-    - Validations draw random numbers of their own, so the training does not depend on them.
+    - A validation leaves the random states as they were, so the training does not depend on it.
     - Weights that are not finite are not saved.
 
     A run goes on at its place in the data if its loader is :func:`make_resumable`, as
