@@ -17,7 +17,7 @@ import pytest
 from campaign import SAVE, TRAIN, VAL, Moment, Recipe, Training, parametrize
 
 HOSTS = 'mmdet', 'mmseg', 'mmpretrain'
-NAMES = {signal.SIGTERM: 'SIGTERM', signal.SIGUSR1: 'SIGUSR1', signal.SIGINT: 'Ctrl-C'}
+SIGNALS = {'SIGTERM': signal.SIGTERM, 'SIGUSR1': signal.SIGUSR1, 'Ctrl-C': signal.SIGINT}
 
 
 def draw_kills():
@@ -56,11 +56,11 @@ def kill(campaign, case, folder):
 def draw_signals():
     rng = random.Random(1)
     for i in range(20):
-        number = list(NAMES)[i % 3]
+        name = list(SIGNALS)[i % 3]
         recipe = Recipe(HOSTS[i // 3 % 3], workers=i // 6 % 2 * 2)
         # not in the last validation: after it there is nothing to stop
         line, last = (VAL, 7) if i % 2 else (TRAIN, 10)
-        yield number, Moment(recipe, line, rng.randint(1, last), rng.uniform(0, 0.05))
+        yield name, Moment(recipe, line, rng.randint(1, last), rng.uniform(0, 0.05))
 
 
 @parametrize(list(draw_signals()), default=3)
@@ -69,23 +69,22 @@ def test_stopped_by_a_signal(case, run_case):
 
 
 def stop(campaign, case, folder):
-    number, moment = case
-    row = NAMES[number]
+    name, moment = case
     training = Training(campaign, moment.recipe, folder)
     with training.start() as run:
-        campaign.counts[row, 'runs'] += 1
+        campaign.counts[name, 'runs'] += 1
         run.wait_for(moment.line, moment.count, moment.delay)
-        run.send(number)
-        text = run.end(128 + number)
+        run.send(SIGNALS[name])
+        text = run.end(128 + SIGNALS[name])
         run.assert_no_orphans()
     assert 'Traceback' not in text
     training.assert_intact(saved=True)
     (command,) = re.findall(
         '^stopped after .* iterations, saved in .*: go on with (.*)$', text, re.M
     )
-    campaign.counts[row, 'as promised'] += 1
+    campaign.counts[name, 'as promised'] += 1
     training.resume(shlex.split(command))
-    campaign.counts[row, 'equal weights'] += 1
+    campaign.counts[name, 'equal weights'] += 1
 
 
 @pytest.mark.reliability

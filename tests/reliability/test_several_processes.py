@@ -62,10 +62,17 @@ def find_ranks(run):
 @pytest.mark.reliability
 @pytest.mark.parametrize(
     'who, number',
-    [(0, signal.SIGKILL), (1, signal.SIGKILL), ('torchrun', signal.SIGTERM), (1, signal.SIGTERM)],
+    [
+        (0, signal.SIGKILL),
+        (1, signal.SIGKILL),
+        (1, signal.SIGTERM),
+        ('dist_train.sh', signal.SIGTERM),
+        ('dist_train.sh', signal.SIGUSR1),
+    ],
 )
 def test_two_ranks(campaign, tmp_path, who, number):
-    row = f'{signal.Signals(number).name} to {"a rank of two" if who != "torchrun" else who}'
+    target = who if who == 'dist_train.sh' else 'one of two ranks'
+    row = f'{signal.Signals(number).name} to {target}'
     training = Training(campaign, Recipe('mmdet', ranks=2), tmp_path)
     with training.start() as run:
         campaign.counts[row, 'runs'] += 1
@@ -73,12 +80,11 @@ def test_two_ranks(campaign, tmp_path, who, number):
         ranks = find_ranks(run)
         assert {*ranks} == {0, 1}
         os.kill(ranks.get(who, run.process.pid), number)
-        run.process.wait(timeout=60)
+        text = run.end(128 + number if who == 'dist_train.sh' else 1)
         run.assert_no_orphans()
-    print(run.text[-4000:])
     training.assert_intact(saved=True)
-    if number == signal.SIGTERM:
-        assert len(re.findall('^stopped after .* iterations, saved in', run.text, re.M)) == 1
+    stopped = re.findall('^stopped after .* iterations, saved in', text, re.M)
+    assert len(stopped) == (number != signal.SIGKILL)
     campaign.counts[row, 'as promised'] += 1
     training.resume()
     campaign.counts[row, 'equal weights'] += 1
