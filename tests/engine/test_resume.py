@@ -159,6 +159,22 @@ def test_the_best_checkpoint_is_kept_until_the_next_one_is_whole(train, tmp_path
     assert len(list((tmp_path / 'run').glob('epoch*'))) == 1
 
 
+@HOOKS.register_module(force=True)
+class RisingHook(Hook):
+    """Gives every validation a better metric."""
+
+    def after_val_epoch(self, runner, metrics=None):
+        metrics['rising'] = runner.iter
+
+
+def test_a_best_checkpoint_may_replace_one_of_the_same_name(train, tmp_path):
+    extra = BY_ITERATIONS.replace('max_iters=7', 'max_iters=6') + INFINITE
+    extra += "default_hooks['checkpoint'] = dict(save_best='rising', rule='greater')\n"
+    extra += "custom_hooks = [dict(type='RisingHook')]"
+    train('run', 'mmpretrain', extra)
+    assert (tmp_path / 'run/best_rising_epoch_0.pth').is_file()
+
+
 @pytest.fixture(scope='module')
 def run(tool, write_config, tmp_path_factory) -> Path:
     """The work dir of a finished run, with a checkpoint of each of its epochs."""
