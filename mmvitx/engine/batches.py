@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -153,7 +154,10 @@ class _Guard:
             signal.signal(number, signal.SIG_IGN)
         if sys.platform == 'linux':
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != self.parent:  # it has died meanwhile
+            # the parent of a process of a fork server is that server
+            by_server = multiprocessing.get_context('forkserver').Process
+            is_child = not isinstance(multiprocessing.current_process(), by_server)
+            if is_child and os.getppid() != self.parent:  # it has died meanwhile
                 os._exit(1)
             # the parent ends a worker by SIGTERM; that of anybody else is for the parent
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -125,7 +125,8 @@ def unfinished(target: Path, sync: bool = False) -> Iterator[Path]:
             _sync(path)
         path.replace(target)
         if sync:
-            _sync(target.parent)
+            with suppress(OSError):  # some network file systems have no fsync for folders
+                _sync(target.parent)
     except OSError as e:
         hint = 'make room there' if is_full(e) else 'name another place'
         raise UserError(f'{target} cannot be written: {e.strerror}; {hint}') from e

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
         preflight.check_teacher(cfg, runner.model)
         preflight.note_start(runner, weights)
         if isinstance(runner, Runner):
-            if _is_main(cfg):
+            if _is_main(cfg) and _saves_in_work_dir(runner):
                 check_room(cfg.work_dir, resume.estimate_size(runner, resumed))
             if resumed:
                 resume.check_same_run(resumed, runner)
@@ -154,7 +155,8 @@ def train(runner: Runner, command: str) -> None:
         if is_first_process():
             saved = _last_checkpoint(runner)
             what = f'saved in {saved}: go on with {command}' if saved else 'and not saved'
-            print(f'\nstopped after {e.iterations} iterations, {what}', file=sys.stderr)
+            with suppress(OSError):  # of a pipe whose reader got the Ctrl-C, too
+                print(f'\nstopped after {e.iterations} iterations, {what}', file=sys.stderr)
         raise
     except Exception as e:
         if not (isinstance(e, UserError) or is_full(e)):
@@ -164,9 +166,16 @@ def train(runner: Runner, command: str) -> None:
         raise UserError(describe(e) + hint) from e
 
 
+def _saves_in_work_dir(runner):
+    return any(hook.out_dir is None for hook in _checkpoint_hooks(runner))
+
+
 def _last_checkpoint(runner):
-    hooks = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-    return next((hook.last_ckpt for hook in hooks), None)
+    return next((hook.last_ckpt for hook in _checkpoint_hooks(runner)), None)
+
+
+def _checkpoint_hooks(runner):
+    return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
 
 
 def _add_hooks(cfg: Config) -> None:
@@ -175,7 +184,8 @@ def _add_hooks(cfg: Config) -> None:
         return  # which writes its checkpoints in another way
     default = cfg.get('default_hooks') or {}
     checkpoint = default.get('checkpoint', dict(type='CheckpointHook'))
-    if checkpoint and str(checkpoint.get('type', 'CheckpointHook')).endswith('CheckpointHook'):
+    kind = str(checkpoint.get('type', 'CheckpointHook')) if checkpoint else ''
+    if kind.split('.')[-1] == 'CheckpointHook':  # mmengine's, and none of the user's own
         checkpoint = {**checkpoint, 'type': 'mmvitx.CheckpointHook'}
     cfg.default_hooks = {**default, 'checkpoint': checkpoint}
     add_hook(cfg, 'mmvitx.StopHook')

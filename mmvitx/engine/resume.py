@@ -15,6 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmvitx.checkpoints import CheckpointError, load_file
 from mmvitx.checkpoints.fitting import fit
 from mmvitx.checkpoints.loading import DamagedCheckpointError
+from mmvitx.checkpoints.schemes import is_readable
 from mmvitx.engine.batches import guard_workers, make_resumable
 from mmvitx.engine.cli import is_first_process
 from mmvitx.engine.files import UNFINISHED
@@ -41,17 +42,18 @@ def choose_checkpoint(cfg: Config) -> None:
 
 
 def find_checkpoint(work_dir: str) -> str | None:
-    """Find the newest complete checkpoint of a run: that with the most iterations.
+    """Find the newest complete checkpoint of a run: the one that was saved last.
 
     It is looked for in the work dir, wherever that has been moved to; if there is none, in the
     folder that ``last_checkpoint`` names, where a checkpoint hook has an ``out_dir``. A file that
-    is cut off or damaged is passed over with a line.
+    is cut off or damaged is passed over with a line. In an object store ``last_checkpoint`` is
+    trusted.
 
     Args:
         work_dir: Folder of the run; it need not exist.
 
     Returns:
-        Its path; None if there is none.
+        Its path or address; None if there is none.
 
     Raises:
         CheckpointError: What ``last_checkpoint`` names holds types that are not allowed, or there
@@ -59,8 +61,11 @@ def find_checkpoint(work_dir: str) -> str | None:
     """
     folders, refused, named = [Path(work_dir)], {}, None
     note = folders[0] / 'last_checkpoint'
-    if note.is_file():
-        named = Path(note.read_text().strip())
+    path = note.read_text().strip() if note.is_file() else ''
+    if not is_readable(path):
+        return path
+    if path:
+        named = Path(path)
         folders.append(named.parent)
     for folder in folders:
         found = []
@@ -75,7 +80,9 @@ def find_checkpoint(work_dir: str) -> str | None:
                 refused[path.name] = e
             else:
                 if isinstance(checkpoint, dict) and checkpoint.keys() >= NEEDED:
-                    found.append((checkpoint['meta'].get('iter', 0), path.stat().st_mtime, path))
+                    meta = checkpoint['meta']
+                    # of an earlier run in the same folder there may be some with more iterations
+                    found.append((meta.get('time', ''), meta.get('iter', 0), path))
         if named and named.name in refused:
             raise refused[named.name]
         for *_, path in sorted(found, reverse=True):
@@ -122,7 +129,7 @@ def check_same_run(weights: Weights, runner: Runner) -> None:
         name: change
         for name, change in changes.items()
         if name == 'optim_wrapper.optimizer.type'
-        or (name.startswith('param_scheduler') and (name.endswith('.type') or None in change))
+        or (name.startswith('param_scheduler') and (name.endswith('.type') or _is_missing(change)))
     }
     if kinds:
         raise CheckpointError(
@@ -152,6 +159,11 @@ def _compare(before: Any, now: Any, name: str) -> Iterator[tuple[str, tuple[Any,
         yield name, (before, now)
 
 
+def _is_missing(change):
+    """Whether a whole scheduler, or all of them, was added or removed; not just a setting."""
+    return None in change and any(isinstance(each, (dict, list)) for each in change)
+
+
 def _list(changes, *starts):
     found = [
         f'{name} was {before!r} and is {now!r}'
@@ -176,7 +188,7 @@ def prepare_data(runner: Runner, weights: Weights | None) -> None:
     runner._train_dataloader = loader
     guard_workers(loader)
     batches = make_resumable(loader, runner.seed)
-    kept = [name for name in WITH_MEMORY if f"'{name}'" in str(runner.cfg.to_dict())]
+    kept = [name for name in WITH_MEMORY if f"{name}'" in str(runner.cfg.to_dict())]
     if kept:
         print_log(
             f'{" and ".join(kept)} remember earlier images: a run that was interrupted and resumed '
@@ -200,7 +212,10 @@ def _counts_iterations(train_cfg):
     kind = train_cfg.get('type')
     if kind is None:
         return not train_cfg.get('by_epoch', True)
-    return issubclass(LOOPS.get(kind) if isinstance(kind, str) else kind, IterBasedTrainLoop)
+    if isinstance(kind, str):
+        with LOOPS.switch_scope_and_registry(None) as loops:  # that of the host
+            kind = loops.get(kind)
+    return issubclass(kind, IterBasedTrainLoop)
 
 
 def estimate_size(runner: Runner, weights: Weights | None) -> int:

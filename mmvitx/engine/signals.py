@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from mmvitx.engine.cli import is_first_process
 
@@ -64,4 +64,6 @@ def _is_same():
 
 def _say(text):
     if is_first_process():
-        os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())
+        # `| tee` ends of the same Ctrl-C: an error here would end the training, and save nothing
+        with suppress(OSError):
+            os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())

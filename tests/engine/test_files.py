@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from types import SimpleNamespace
 
 import mmcv
@@ -75,6 +76,17 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     with unfinished(tmp_path / 'a', sync=True) as path:
         path.write_text('text')
     assert seen == [(path, False), (tmp_path, True)]
+
+
+def test_a_file_system_need_not_sync_folders(tmp_path, monkeypatch):
+    def fsync(number):
+        if os.path.isdir(f'/proc/self/fd/{number}'):
+            raise OSError(errno.EINVAL, 'Invalid argument')
+
+    monkeypatch.setattr(files.os, 'fsync', fsync)
+    with unfinished(tmp_path / 'a', sync=True) as path:
+        path.write_text('text')
+    assert (tmp_path / 'a').read_text() == 'text'
 
 
 @pytest.mark.parametrize(('free', 'warns'), [(300, False), (299, True), (100, True)])

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import mmdet.registry
 import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import loops
+from mmengine.runner import EpochBasedTrainLoop, loops
 
 from mmvitx.checkpoints import load_file
 from mmvitx.engine.cli import repeat_command
@@ -176,6 +178,22 @@ def test_what_a_killed_run_was_about_to_remove_is_removed(train, tmp_path, monke
     assert [p.name for p in (tmp_path / 'run').glob('*.pth')] == ['epoch_4.pth']
 
 
+@HOOKS.register_module(force=True)
+class RisingHook(Hook):
+    """Gives every validation a better metric."""
+
+    def after_val_epoch(self, runner, metrics=None):
+        metrics['rising'] = runner.iter
+
+
+def test_a_best_checkpoint_may_replace_one_of_the_same_name(train, tmp_path):
+    extra = BY_ITERATIONS.replace('max_iters=7', 'max_iters=6') + INFINITE
+    extra += "default_hooks['checkpoint'] = dict(save_best='rising', rule='greater')\n"
+    extra += "custom_hooks = [dict(type='RisingHook')]"
+    train('run', 'mmpretrain', extra)
+    assert (tmp_path / 'run/best_rising_epoch_0.pth').is_file()
+
+
 @pytest.fixture(scope='module')
 def run(tool, write_config, tmp_path_factory) -> Path:
     """The work dir of a finished run, with a checkpoint of each of its epochs."""
@@ -262,6 +280,56 @@ def resume(tool, folder, *options):
     return tool('train').main([*arguments, *(['--cfg-options', *options] if options else [])])
 
 
+def test_an_earlier_run_in_the_same_folder_does_not_matter(train, tmp_path):
+    train('run', 'mmpretrain', BY_EPOCHS, '--seed', '3')
+    with pytest.raises(SystemExit):
+        train('run', 'mmpretrain', BY_EPOCHS, '--seed', '4', stop_at=3)
+    assert (tmp_path / 'run/epoch_4.pth').is_file()  # with 8 iterations, of the earlier one
+    assert find_checkpoint(str(tmp_path / 'run')) == str(tmp_path / 'run/stopped.pth')
+
+
+def test_a_checkpoint_in_an_object_store_is_found(tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('s3://bucket/run/epoch_4.pth')
+    assert find_checkpoint(str(tmp_path)) == 's3://bucket/run/epoch_4.pth'
+
+
+def test_an_empty_note_names_no_folder(copy, tmp_path, monkeypatch):
+    name_in_an_empty_file(tmp_path)
+    monkeypatch.chdir(copy)
+    assert find_checkpoint(str(tmp_path)) is None
+
+
+def test_a_loop_of_a_host_is_resumed(train, tmp_path):
+    @mmdet.registry.LOOPS.register_module(force=True)
+    class HostsLoop(EpochBasedTrainLoop):
+        pass
+
+    extra = BY_EPOCHS.replace('EpochBasedTrainLoop', 'HostsLoop')
+    with pytest.raises(SystemExit):
+        train('run', 'mmdet', extra, stop_at=3)
+    assert train('run', 'mmdet', extra, '--resume').iter == 8
+
+
+def test_a_checkpoint_hook_of_the_users_own_is_kept(train):
+    @HOOKS.register_module(force=True)
+    class MyCheckpointHook(CheckpointHook):
+        pass
+
+    extra = BY_EPOCHS.replace('checkpoint=dict(', "checkpoint=dict(type='MyCheckpointHook', ")
+    hooks = train('run', 'mmpretrain', extra).hooks
+    assert [type(hook) for hook in hooks if isinstance(hook, CheckpointHook)] == [MyCheckpointHook]
+
+
+def test_the_disk_of_the_work_dir_may_be_small_if_checkpoints_are_elsewhere(
+    train, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=10))
+    extra = BY_EPOCHS.replace('checkpoint=dict(', f"checkpoint=dict(out_dir='{tmp_path}/big', ")
+    train('run', 'mmpretrain', extra)
+    assert (tmp_path / 'big/run/epoch_4.pth').is_file()
+    assert find_checkpoint(str(tmp_path / 'run')) == str(tmp_path / 'big/run/epoch_4.pth')
+
+
 def test_a_finished_run_says_so(tool, copy, capfd):
     before = weights_of(copy)
     runner = resume(tool, copy)
@@ -299,6 +367,11 @@ def test_settings_that_the_checkpoint_keeps_are_named(tool, copy, capfd):
     runner = resume(tool, copy, 'optim_wrapper.optimizer.lr=0.5', 'train_cfg.max_epochs=5')
     assert runner.optim_wrapper.get_lr()['lr'][0] < 0.01
     assert 'optim_wrapper.optimizer.lr was 0.001 and is 0.5' in capfd.readouterr().out
+
+
+def test_another_setting_of_a_schedule_is_no_other_run(tool, copy, capfd):
+    resume(tool, copy, 'param_scheduler.0.gamma=0.5')
+    assert 'param_scheduler.0.gamma was None and is 0.5' in capfd.readouterr().out
 
 
 def test_without_a_checkpoint_a_run_starts_from_what_its_config_says(tool, run, tmp_path, capfd):

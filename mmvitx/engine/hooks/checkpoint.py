@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,12 @@ class CheckpointHook(PlainCheckpointHook):
             if is_main_process() and self.file_backend.isfile(path):
                 self.file_backend.remove(path)
 
+    def _save_best_checkpoint(self, runner, metrics):
+        super()._save_best_checkpoint(runner, metrics)
+        # the new one may have the name of the old one: an iteration-based run is always in epoch 0
+        best = getattr(self, 'best_ckpt_path_dict', {}).values()
+        self.file_backend.keep({getattr(self, 'best_ckpt_path', None), *best})
+
     def _write(self, runner, name, meta):
         """Write a checkpoint, and let ``last_checkpoint`` name it."""
         path = self._path(name)
@@ -211,6 +217,9 @@ class _RemoveLater:
     def remove(self, path: str) -> None:
         if path not in self.outdated:
             self.outdated.append(path)
+
+    def keep(self, paths: Collection[str | None]) -> None:
+        self.outdated = [path for path in self.outdated if path not in paths]
 
     def remove_now(self) -> None:
         for path in self.outdated:
