@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mmvitx.engine import cli
+from mmvitx.errors import UserError
+
 ROOT = Path(__file__).parents[2]
 TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
 HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'matplotlib')
@@ -67,3 +70,17 @@ def test_a_library_that_is_missing_is_no_error_of_the_user(tmp_path):
     done = run(ROOT / 'tools/train.py', 'config.py', path=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == 'ImportError: libcudart.so: cannot open'
+
+
+def test_an_error_that_only_another_process_has_is_said(monkeypatch, capsys):
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    waited = []
+    monkeypatch.setattr(cli.time, 'sleep', waited.append)
+
+    def main():
+        raise UserError('loss not finite')
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    assert ended.value.code == 1 and waited == [3]
+    assert capsys.readouterr().err == 'error: loss not finite\n'
