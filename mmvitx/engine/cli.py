@@ -42,10 +42,9 @@ def run(main: Callable) -> None:
         errors = sys.modules.get('mmvitx.errors')  # loaded if e comes from there
         if errors is None or not (isinstance(e, errors.UserError) or errors.is_full(e)):
             raise
-        if is_first_process():
-            print(f'error: {errors.describe(e)}', file=sys.stderr)
-        else:
-            time.sleep(3)  # a launcher ends all when one ends: let the first one speak
+        if not is_first_process():
+            time.sleep(3)  # if all have it, the first one speaks, and a launcher ends the rest
+        print(f'error: {errors.describe(e)}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         if is_first_process():

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmvitx.engine.cli import KERNEL_CACHES
+from mmvitx.engine import cli
+from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
@@ -73,10 +74,24 @@ def test_a_library_that_is_missing_is_no_error_of_the_user(tmp_path):
 
 @pytest.mark.parametrize('given', [{}, {'LRU_CACHE_CAPACITY': '7'}])
 def test_the_caches_of_kernels_are_bounded_before_torch_is_imported(given, tmp_path, monkeypatch):
-    for name in KERNEL_CACHES:
+    for name in cli.KERNEL_CACHES:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / 'torch.py').write_text(
-        f'import os, sys\nsys.exit(str([os.environ.get(name) for name in {[*KERNEL_CACHES]}]))\n'
+        f'import os, sys\nsys.exit(str([os.environ.get(name) for name in {[*cli.KERNEL_CACHES]}]))\n'
     )
     done = run(ROOT / 'tools/train.py', 'config.py', path=tmp_path, **given)
-    assert done.stderr.strip() == str([*{**KERNEL_CACHES, **given}.values()])
+    assert done.stderr.strip() == str([*{**cli.KERNEL_CACHES, **given}.values()])
+
+
+def test_an_error_that_only_another_process_has_is_said(monkeypatch, capsys):
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    waited = []
+    monkeypatch.setattr(cli.time, 'sleep', waited.append)
+
+    def main():
+        raise UserError('loss not finite')
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    assert ended.value.code == 1 and waited == [3]
+    assert capsys.readouterr().err == 'error: loss not finite\n'
