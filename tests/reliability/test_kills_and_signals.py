@@ -25,7 +25,8 @@ def draw_kills():
     for i in range(40):
         recipe = Recipe(HOSTS[i // 2 % 3], workers=i // 6 % 2 * 2)
         if i % 2 == 0:
-            yield 'during a save', Moment(recipe, SAVE, rng.randint(1, 3), rng.uniform(0, 0.35))
+            delay = 0.35 * rng.random() ** 2  # most saves take less than 0.1 s
+            yield 'during a save', Moment(recipe, SAVE, rng.randint(1, 3), delay)
         else:  # before the first iteration too
             count = rng.randint(0, 9)
             delay = rng.uniform(0, 0.35 if count else 4)
