@@ -1,4 +1,4 @@
-"""Doing something once a module is imported, without importing it."""
+"""Run a function when a module is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of a training that can go on from any place, and die with the process that asked."""
+"""Training data from any place of a run on, and loader processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -28,10 +29,10 @@ class Place(int):
 
 
 class Batches:
-    """The batches of a batch sampler, from an epoch and a place in it on.
+    """The batches of a batch sampler, beginning anywhere.
 
-    The sampler runs as ever, so the order is its own; what lies before the place is passed over
-    without being loaded. Everything else about it is that of the batch sampler.
+    The sampler runs as usual, so the order is its own; batches before the beginning are skipped
+    without being loaded. All other attributes are those of the batch sampler.
 
     Args:
         batch_sampler: What gives lists of indices.
@@ -89,7 +90,7 @@ class Batches:
         return iter(self.batch_sampler)
 
     def _place(self, index, number, i):
-        if not isinstance(index, int):
+        if not isinstance(index, Integral):
             return index  # of a sampler with indices of its own kind
         place = Place(index)
         place.seed = self.seed, self._epoch, number, i, index

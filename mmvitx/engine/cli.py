@@ -73,7 +73,7 @@ def repeat_command(words: Sequence[str]) -> str:
         if not is_value and word.partition('=')[0] != '--resume':
             kept.append(word)
     start = ['python', script]
-    if '--launcher' in kept:
+    if any(word.partition('=')[0] == '--launcher' for word in kept):
         if kept[1:3] != ['--launcher', 'pytorch']:
             return 'the same command and --resume'
         start = [script.replace('train.py', 'dist_train.sh')]

@@ -118,7 +118,8 @@ def unfinished(target: Path, sync: bool = False) -> Iterator[Path]:
     Raises:
         UserError: The folder cannot be written, or its disk is full.
     """
-    path = target.with_name(f'{target.stem}{UNFINISHED}{target.suffix}')
+    # of several processes each writes its own
+    path = target.with_name(f'{target.stem}{UNFINISHED}-{os.getpid()}{target.suffix}')
     try:
         yield path
         if sync:
@@ -135,7 +136,8 @@ def unfinished(target: Path, sync: bool = False) -> Iterator[Path]:
 
 
 def _sync(path):
-    number = os.open(path, os.O_RDONLY)
+    # Windows syncs what is open for writing only
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(number)
     finally:

@@ -159,6 +159,12 @@ def train(runner: Runner, command: str) -> None:
                 print(f'\nstopped after {e.iterations} iterations, {what}', file=sys.stderr)
         raise
     except Exception as e:
+        if isinstance(e, ValueError) and 'loaded state dict' in str(e):  # torch, of an optimizer
+            raise UserError(
+                f'the optimizer of {runner._load_from} has other groups of parameters: see '
+                'optim_wrapper (paramwise_cfg, constructor) and frozen_stages, or start from its '
+                f'weights with --cfg-options load_from={runner._load_from}'
+            ) from e
         if not (isinstance(e, UserError) or is_full(e)):
             raise
         saved = _last_checkpoint(runner)

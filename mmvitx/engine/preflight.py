@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -630,11 +630,16 @@ def read_weights(cfg: Config) -> Weights | None:
         )
     missing = {'meta', 'message_hub', 'optimizer'} - checkpoint.keys()
     if cfg.get('resume') and missing:
-        raise CheckpointError(
-            f'the checkpoint {path} has no {", ".join(sorted(missing))}, so no training can be '
-            f'resumed from it: start from its weights with --cfg-options load_from={path}'
-        )
+        raise lacks(missing, path)
     return weights
+
+
+def lacks(parts: Collection[str], path: str | Path) -> CheckpointError:
+    """Say that a checkpoint lacks what a training needs to go on from it."""
+    return CheckpointError(
+        f'the checkpoint {path} has no {", ".join(sorted(parts))}, so no training can be resumed '
+        f'from it: start from its weights with --cfg-options load_from={path}'
+    )
 
 
 def _keep_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weights:

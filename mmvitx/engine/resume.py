@@ -20,7 +20,7 @@ from mmvitx.engine.batches import guard_workers, make_resumable
 from mmvitx.engine.cli import is_first_process
 from mmvitx.engine.files import UNFINISHED
 from mmvitx.engine.hooks.checkpoint import describe_settings
-from mmvitx.engine.preflight import Weights
+from mmvitx.engine.preflight import Weights, lacks
 
 NEEDED = {'meta', 'message_hub', 'optimizer', 'state_dict'}  # of a checkpoint, to go on from it
 # What keeps images, or a size, from one sample or batch to the next.
@@ -56,8 +56,8 @@ def find_checkpoint(work_dir: str) -> str | None:
         Its path or address; None if there is none.
 
     Raises:
-        CheckpointError: What ``last_checkpoint`` names holds types that are not allowed, or there
-            are only such files.
+        CheckpointError: What ``last_checkpoint`` names holds types that are not allowed, or no
+            state of an optimizer; or there are only such files.
     """
     folders, refused, named = [Path(work_dir)], {}, None
     note = folders[0] / 'last_checkpoint'
@@ -79,7 +79,10 @@ def find_checkpoint(work_dir: str) -> str | None:
             except CheckpointError as e:
                 refused[path.name] = e
             else:
-                if isinstance(checkpoint, dict) and checkpoint.keys() >= NEEDED:
+                keys = checkpoint.keys() if isinstance(checkpoint, dict) else set()
+                if keys >= NEEDED - {'optimizer'} and 'optimizer' not in keys:
+                    refused[path.name] = lacks({'optimizer'}, path)
+                elif keys >= NEEDED:
                     meta = checkpoint['meta']
                     # of an earlier run in the same folder there may be some with more iterations
                     found.append((meta.get('time', ''), meta.get('iter', 0), path))
@@ -180,6 +183,8 @@ def prepare_data(runner: Runner, weights: Weights | None) -> None:
         runner: The runner, before it trains.
         weights: Of the checkpoint that it goes on from; None at the beginning of a run.
     """
+    if not isinstance(runner._train_dataloader, dict):
+        return  # a custom loop's own
     loader = runner.build_dataloader(
         runner._train_dataloader,
         seed=runner.seed,
@@ -228,7 +233,8 @@ def estimate_size(runner: Runner, weights: Weights | None) -> int:
     if weights is not None:
         return Path(weights.source).stat().st_size
     model = sum(value.nbytes for value in runner.model.state_dict().values())
+    trained = sum(value.nbytes for value in runner.model.parameters() if value.requires_grad)
     optimizer = runner.cfg.optim_wrapper.get('optimizer', {})
     copies = 1 if 'momentum' in optimizer else 0 if optimizer.get('type') == 'SGD' else 2
-    copies += sum(isinstance(hook, EMAHook) for hook in runner.hooks)
-    return model * (1 + copies)
+    averages = sum(isinstance(hook, EMAHook) for hook in runner.hooks)
+    return model * (1 + averages) + trained * copies

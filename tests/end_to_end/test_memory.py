@@ -13,7 +13,7 @@ TRAIN = """
 import random
 from pathlib import Path
 
-import mmvitx_cli
+from mmvitx.engine import cli
 
 
 def main():
@@ -36,7 +36,7 @@ def main():
             print(int(status.partition('VmRSS:')[2].split()[0]) // 1024)
 
 
-mmvitx_cli.run(main)
+cli.run(main)
 """
 
 

@@ -77,7 +77,7 @@ def test_the_caches_of_kernels_are_bounded_before_torch_is_imported(given, tmp_p
     for name in cli.KERNEL_CACHES:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / 'torch.py').write_text(
-        f'import os, sys\nsys.exit(str([os.environ.get(name) for name in {[*cli.KERNEL_CACHES]}]))\n'
+        f'import os, sys\nsys.exit(str([*map(os.environ.get, {[*cli.KERNEL_CACHES]})]))\n'
     )
     done = run(ROOT / 'tools/train.py', 'config.py', path=tmp_path, **given)
     assert done.stderr.strip() == str([*{**cli.KERNEL_CACHES, **given}.values()])

@@ -1,4 +1,4 @@
-"""A training whose numbers are none ends, and keeps the last checkpoint that is good."""
+"""A training whose loss stays NaN ends, and keeps the last good checkpoint."""
 
 from __future__ import annotations
 

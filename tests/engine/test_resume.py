@@ -275,6 +275,22 @@ def test_types_of_a_users_hook_are_named(copy):
         find_checkpoint(str(copy))
 
 
+def test_checkpoints_without_an_optimizer_are_named(copy):
+    """As `save_optimizer=False` writes them: the run must not begin anew without a word."""
+    for path in copy.glob('epoch_*.pth'):
+        checkpoint = load_file(path)
+        del checkpoint['optimizer']
+        torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=r'epoch_4.pth has no optimizer, .* load_from='):
+        find_checkpoint(str(copy))
+
+
+def test_other_groups_of_parameters_are_named(tool, copy):
+    option = 'optim_wrapper.paramwise_cfg.norm_decay_mult=0'
+    with pytest.raises(UserError, match=r'other groups of parameters: see .*paramwise_cfg'):
+        resume(tool, copy, option, 'train_cfg.max_epochs=5')
+
+
 def resume(tool, folder, *options):
     arguments = [str(folder / 'config/tiny_mmpretrain.py'), '--work-dir', str(folder), '--resume']
     return tool('train').main([*arguments, *(['--cfg-options', *options] if options else [])])

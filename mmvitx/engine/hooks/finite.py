@@ -1,4 +1,4 @@
-"""Ending a training whose numbers are none."""
+"""End a training whose loss is NaN or infinite."""
 
 from __future__ import annotations
 
