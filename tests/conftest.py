@@ -16,6 +16,9 @@ from torch import Tensor
 
 from mmvitx.checkpoints.official import convert_official
 
+# no conftest.py beside the tests that use it: tests import this one by its name
+pytest_plugins = ['campaign_plugin']
+
 ROOT = Path(__file__).parents[1]
 CLASSES = ('square', 'bar', 'plate')
 
