@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from torch import Tensor
 
 from mmvitx.checkpoints.official import convert_official
@@ -218,7 +218,8 @@ def tool():
     """Load a tool by name, to run it in this process."""
 
     def load(*name: str) -> ModuleType:
-        MessageHub._instance_dict.clear()  # named by the second: two quick runs would share one
+        for named in MessageHub, MMLogger:  # by the second: two quick runs would share one
+            named._instance_dict.clear()
         torch.set_num_threads(1)  # on this little work threads wait for each other
         return load_tool(*name)
 

@@ -124,6 +124,6 @@ def test_a_full_disk_leaves_no_half_of_a_figure(report, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, 'savefig', savefig)
     log(tmp_path, '20260101_000000', [train(10, 3.0)])
-    with pytest.raises(UserError, match='curves.png cannot be written .No space .*: make room'):
+    with pytest.raises(UserError, match='curves.png cannot be written: No space .*; make room'):
         report.main([str(tmp_path)])
     assert list(tmp_path.glob('*.png')) == []
