@@ -159,13 +159,17 @@ def move_data(cfg: Config, root: str) -> None:
     Raises:
         UserError: There is no such folder, or the datasets have no common ``data_root``.
     """
-    loaders = {key: value for key, value in cfg.items() if key.endswith('_dataloader')}
-    roots: dict[str, list[str]] = {}
-    for where, value in walk(loaders):
-        if where.endswith('.data_root') and value:
-            roots.setdefault(value.rstrip('/'), []).append(where)
+    data = {key: value for key, value in cfg.items() if key.endswith(('_dataloader', '_evaluator'))}
+    roots = {
+        value.rstrip('/'): None
+        for where, value in walk(data)
+        if value and where.endswith('.data_root')
+    }
     if len(roots) != 1:
-        found = '; '.join(f'{old} ({shorten(places)})' for old, places in roots.items())
+        found = '; '.join(
+            f'{old} ({shorten(where for where, value in walk(data) if _is_under(value, old))})'
+            for old in roots
+        )
         raise UserError(
             f'--data-root {root} can replace one folder, but the datasets of the config have '
             + (f'several: {found}; set each' if roots else 'no data_root: name their files')
@@ -179,15 +183,17 @@ def move_data(cfg: Config, root: str) -> None:
             cfg[key] = _replace(value, old, root.rstrip('/'))
 
 
+def _is_under(value: Any, folder: str) -> bool:
+    return isinstance(value, str) and f'{value}/'.startswith(f'{folder}/')
+
+
 def _replace(node: Any, old: str, new: str) -> Any:
     """Replace a folder at the beginning of all strings."""
     if isinstance(node, dict):
         return {key: _replace(value, old, new) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
         return type(node)(_replace(value, old, new) for value in node)
-    if isinstance(node, str) and f'{node}/'.startswith(f'{old}/'):
-        return new + node[len(old) :]
-    return node
+    return new + node[len(old) :] if _is_under(node, old) else node
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> list[str]:
@@ -257,7 +263,7 @@ def _name_settings(cfg: Config, parts: list[str], read: set[str]) -> str:
     if name == 'data_root':
         return '; use --data-root'
     value = cfg.get(name)
-    telling = value and isinstance(value, (str, list, tuple, dict))  # many numbers are equal
+    telling = value and not isinstance(value, int)  # integers are often equal by chance
     found = []
     for where, other in walk({key: other for key, other in cfg.items() if key in read}):
         same = where.rpartition('.')[2] == name
