@@ -2,5 +2,6 @@
 
 from .backbones import CaiT, CoaT, CrossViT
 from .classifiers import build_distilled_classifier
+from .necks import ConcatLevels
 
-__all__ = ['CaiT', 'CoaT', 'CrossViT', 'build_distilled_classifier']
+__all__ = ['CaiT', 'CoaT', 'ConcatLevels', 'CrossViT', 'build_distilled_classifier']

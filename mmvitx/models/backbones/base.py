@@ -49,6 +49,8 @@ class VisionBackbone(BaseModule):
 
     Attributes:
         archs: The published architectures, name -> numbers; of the class.
+        decays_by_layer: Whether its recipes for dense tasks lower the learning rates with depth; of
+            the class.
         arch: The ``arch`` that it was made with.
         out_channels: Channels of what is put out, one a tensor of the tuple.
         strides: Pixels of the image a step of each tensor stands for; empty for ``cls_token``.
@@ -91,6 +93,7 @@ class VisionBackbone(BaseModule):
         self.register_load_state_dict_pre_hook(_adapt)
 
     archs: Mapping[str, Mapping]
+    decays_by_layer = False
     arch: str | Mapping
 
     # To be given by a backbone. ------------------------------------------------------------------

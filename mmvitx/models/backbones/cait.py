@@ -142,6 +142,7 @@ class CaiT(VisionBackbone):
     """
 
     archs = ARCHS
+    decays_by_layer = True
     arch_defaults = dict(mlp_ratio=4, depth_token_only=2, layer_scale_init=None)
 
     def __init__(

@@ -489,6 +489,7 @@ class CrossViT(VisionBackbone):
     """
 
     archs = ARCHS
+    decays_by_layer = True
     arch_defaults = dict(num_blocks=3, patch_sizes=(12, 16), conv_embed=False)
 
     def __init__(
