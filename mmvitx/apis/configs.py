@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmvitx.apis.backbone import use_backbone
 from mmvitx.engine import configs
 from mmvitx.engine.cli import is_first_process
 
@@ -36,8 +37,6 @@ def read_config(args: argparse.Namespace, keep_optimizer: bool = False) -> tuple
     notes = []
     name = path.stem
     if args.backbone:
-        from mmvitx.apis.backbone import use_backbone
-
         lines = use_backbone(cfg, args.backbone, keep_optimizer=keep_optimizer)
         notes.append('\n  '.join([f'--backbone {args.backbone}:', *lines]))
         name, work_dir = f'{path.stem}_{args.backbone}', None
