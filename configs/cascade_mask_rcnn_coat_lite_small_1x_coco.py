@@ -1,6 +1,5 @@
 # COCO val2017: box AP 49.1, mask AP 42.5 by the authors (README of mlpc-ucsd/CoaT), who start from
-# ImageNet weights and train in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_small
+# ImageNet weights and train in mixed precision, as this config does.
 _base_ = [
     './_base_/backbones/coat_lite_small.py',
     './_base_/models/cascade_mask_rcnn_giou_4conv1f.py',

@@ -1,6 +1,5 @@
-# CaiT XXS-24 by a recipe of ours (adamw_1x_layer_decay.py); no one has published a figure.
-# From ImageNet weights, in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://cait_xxs24
+# CaiT XXS-24 by a recipe of ours (adamw_1x_layer_decay.py), from ImageNet weights and in mixed
+# precision; no one has published a figure.
 _base_ = [
     './_base_/backbones/cait_xxs24.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',

@@ -1,6 +1,5 @@
 # COCO val2017: box AP 49.0, mask AP 43.7 by the authors (README of mlpc-ucsd/CoaT), who start from
-# ImageNet weights and train in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_small
+# ImageNet weights and train in mixed precision, as this config does.
 _base_ = [
     './_base_/backbones/coat_small.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',

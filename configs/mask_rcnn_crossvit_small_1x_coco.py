@@ -1,6 +1,5 @@
-# CrossViT-S by a recipe of ours (adamw_1x_layer_decay.py); no one has published a figure.
-# From ImageNet weights, in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://crossvit_small
+# CrossViT-S by a recipe of ours (adamw_1x_layer_decay.py), from ImageNet weights and in mixed
+# precision; no one has published a figure.
 _base_ = [
     './_base_/backbones/crossvit_small.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',

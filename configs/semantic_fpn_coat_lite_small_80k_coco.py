@@ -1,9 +1,8 @@
-# Semantic FPN with CoaT Lite-Small on the things of COCO by the recipe of adamw_80k.py; no one has
-# published a figure. The label maps are made of the instance annotations, of train2017 and val2017:
+# Semantic FPN with CoaT Lite-Small on the things of COCO by the recipe of adamw_80k.py, from
+# ImageNet weights; no one has published a figure. The label maps are made of the instance
+# annotations, of train2017 and val2017:
 # python tools/dataset_converters/coco_instances_to_semantic.py \
 #     data/coco/annotations/instances_train2017.json data/coco_semantic/train2017
-# From ImageNet weights, in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_small
 _base_ = [
     './_base_/backbones/coat_lite_small.py',
     './_base_/models/semantic_fpn.py',

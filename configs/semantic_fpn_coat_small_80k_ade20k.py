@@ -1,6 +1,5 @@
-# Semantic FPN with CoaT Small by the recipe of adamw_80k.py; no one has published a figure.
-# From ImageNet weights, in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_small
+# Semantic FPN with CoaT Small by the recipe of adamw_80k.py, from ImageNet weights; no one has
+# published a figure.
 _base_ = [
     './_base_/backbones/coat_small.py',
     './_base_/models/semantic_fpn.py',

@@ -1,6 +1,5 @@
-# UPerNet with CoaT Small by the recipe of adamw_160k.py; no one has published a figure.
-# From ImageNet weights, in mixed precision:
-# --amp --cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_small
+# UPerNet with CoaT Small by the recipe of adamw_160k.py, from ImageNet weights; no one has
+# published a figure.
 _base_ = [
     './_base_/backbones/coat_small.py',
     './_base_/models/upernet.py',

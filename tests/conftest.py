@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 from pathlib import Path
 from types import ModuleType
 
@@ -190,6 +191,21 @@ def official_detector(model, backbone_keys) -> dict:
     }
     meta = dict(mmdet_version='2.11.0', CLASSES=('person', 'bicycle'), epoch=12, iter=87960)
     return dict(meta=meta, state_dict={**theirs, **rest}, optimizer=dict(state={}))
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Take the network away, and all cached weights; returns the folder for published files."""
+    import huggingface_hub.constants as constants
+
+    def resolve(host, *args, **kwargs):
+        raise socket.gaierror(f'{host} is not known')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', resolve)
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)  # else it tries again for 20 s
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    return tmp_path / 'torch/hub/checkpoints'
 
 
 @pytest.fixture(scope='session')

@@ -28,6 +28,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the newest in the work dir if there is one',
     )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='start from random weights, even if the config names weights to start from',
+    )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
@@ -62,7 +67,7 @@ def main(argv: list[str] | None = None) -> Runner:
 
     cfg, notes = read_config(args, args.keep_optimizer)
     apply_arguments(cfg, args)
-    runner = launch.build_runner(cfg, 'train', 'val', notes=notes)
+    runner = launch.build_runner(cfg, 'train', 'val', notes=notes, from_scratch=args.from_scratch)
     words = sys.argv if argv is None else ['tools/train.py', *argv]
     launch.train(runner, cli.repeat_command(words))
     return runner
@@ -72,11 +77,14 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     from mmvitx.engine import launch, resume
     from mmvitx.errors import UserError
 
+    if args.from_scratch:
+        launch.start_from_scratch(cfg)
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if args.amp and wrapper != 'AmpOptimWrapper':
-        if wrapper != 'OptimWrapper':
+    if args.amp:
+        launch.check_amp()
+        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise UserError(f'--amp cannot replace the optim_wrapper {wrapper}')
-        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(

@@ -2,7 +2,6 @@
 # `make demo` makes the data, trains, tests and shows; by hand: python tools/make_digits.py first.
 # Box AP 0.74 and mask AP 0.72 on unseen digits after 600 iterations of batch 4.
 _base_ = [
-    '../_base_/backbones/coat_lite_tiny.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
     '../_base_/default_runtime.py',
@@ -11,8 +10,8 @@ _base_ = [
 # As small as the task is: RoIAlign and the heads would take longer than the backbone otherwise.
 width = 64
 model = dict(
-    backbone={{_base_.backbone}},
-    neck=dict(in_channels={{_base_.neck.in_channels}}, out_channels=width, num_outs=4),
+    backbone=dict(_delete_=True, type='mmvitx.CoaT', arch='lite_tiny'),
+    neck=dict(in_channels=[64, 128, 256, 320], out_channels=width, num_outs=4),
     rpn_head=dict(
         in_channels=width,
         feat_channels=width,

@@ -2,7 +2,6 @@
 # `make demo-seg` makes the data, trains, tests and shows; by hand, python tools/make_digits.py is
 # first.
 _base_ = [
-    '../_base_/backbones/coat_lite_tiny.py',
     '../_base_/models/semantic_fpn.py',
     'mmseg::_base_/default_runtime.py',
     '../_base_/default_runtime.py',
@@ -12,8 +11,8 @@ _base_ = [
 width = 64
 model = dict(
     data_preprocessor=dict(size=(160, 160)),
-    backbone={{_base_.backbone}},
-    neck=dict(in_channels={{_base_.neck.in_channels}}, out_channels=width),
+    backbone=dict(_delete_=True, type='mmvitx.CoaT', arch='lite_tiny'),
+    neck=dict(in_channels=[64, 128, 256, 320], out_channels=width),
     decode_head=dict(
         in_channels=[width] * 4,
         channels=width,

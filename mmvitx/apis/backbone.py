@@ -174,14 +174,14 @@ def _try(cfg: Config, model: Mapping, levels: Sequence[Level]) -> Tried:
     try:
         with trial.isolated(tried):
             built = trial.build_model(tried)
-            loss = trial.run_training_step(built, trial.make_batch(tried))['loss']
+            loss = trial.training_loss(built, trial.make_batch(tried))
             maps = [x for call in calls for x in call]
             grads = torch.autograd.grad(loss, maps, allow_unused=True)
             read = {i % len(levels) for i, grad in enumerate(grads) if grad is not None}
             batch = trial.make_batch(tried)
-            predictions = trial.run_prediction(built, batch)
-        if len(predictions) != len(batch['inputs']):
-            return Tried('it predicts something else than one result an image')
+            predictions = trial.predict(built, batch)
+        if cfg.default_scope == 'mmpretrain' and len(predictions) != len(batch['inputs']):
+            return Tried('it does not predict one result an image')
         if not read:
             return Tried('the backbone gets no gradient')
         return Tried(unread=frozenset(range(len(levels))) - read)

@@ -82,7 +82,9 @@ def use_recipe(cfg: Config, named: Named, from_transformer: bool) -> None:
     has_own_rate = of_backbone.get('lr_mult', 1.0) != 1.0
     keeps = old.get('type') == 'AdamW' and (from_transformer or has_own_rate)
     if not keeps:
-        lr = float(f'{recipe.lr * _total_batch_size(cfg) / recipe.batch_size:.6g}')
+        batch_size = _total_batch_size(cfg)
+        lr = float(f'{recipe.lr * batch_size / recipe.batch_size:.6g}')
+        cfg.auto_scale_lr = {**(cfg.get('auto_scale_lr') or {}), 'base_batch_size': batch_size}
         wrapper['optimizer'] = dict(
             type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=recipe.weight_decay
         )
@@ -117,16 +119,12 @@ def layer_decay_rate(named: Named) -> float:
 
 
 def _total_batch_size(cfg: Config) -> int:
-    """Tell for how many images a step the learning rate of a config is meant."""
-    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    """Tell for how many images a step a config is meant: by its name, as 8xb2, or as it says."""
     named = re.search(r'(\d+)xb(\d+)', str(cfg.filename or ''))
-    if base:
-        return base
-    if named:
+    if named:  # RTMDet's are 8xb32, and have a base_batch_size of 16
         return int(named[1]) * int(named[2])
-    return 8 * (cfg.get('train_dataloader') or {}).get(
-        'batch_size', 1
-    )  # as the hosts' configs are meant
+    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    return base or 8 * (cfg.get('train_dataloader') or {}).get('batch_size', 1)
 
 
 def _adapt_schedule(cfg: Config, recipe: Recipe, factor: float) -> None:

@@ -29,6 +29,9 @@ _PACK_FRAMES = dict(TrackDataPreprocessor='PackTrackInputs', ReIDDataPreprocesso
 # Left, top, right and bottom as shares of the width and height. The last box is to be ignored.
 _BOXES = ((0.1, 0.1, 0.6, 0.5), (0.3, 0.4, 0.9, 0.95), (0.7, 0.05, 0.95, 0.3))
 
+# What keeps a trial short: proposals, samples and results an image, in train_cfg and test_cfg.
+_AT_MOST = dict(num=16, nms_pre=64, max_per_img=16)
+
 # What samples say of an image beside its annotations.
 _META = dict(
     img_path='trial.jpg',
@@ -58,6 +61,7 @@ def isolated(cfg: Config) -> Iterator[None]:
         stack.enter_context(seeded('trial'))
         for named in (MessageHub, MMLogger):
             stack.enter_context(mock.patch.object(named, '_instance_dict', OrderedDict()))
+        MMLogger.get_instance('trial', log_level='ERROR')
         hub = MessageHub.get_instance('trial')
         for key, value in dict(epoch=0, iter=0, max_epochs=12, max_iters=1000).items():
             hub.update_info(key, value)
@@ -83,6 +87,8 @@ def build_model(cfg: Config, size: tuple[int, int] = SIZE) -> BaseModel:
         preprocessor.pop('batch_augments', None)  # these only resize and pad
     if preprocessor.get('size'):
         preprocessor['size'] = size
+    for part in _find_dicts([settings.get('train_cfg'), settings.get('test_cfg')]):
+        part.update({k: min(part[k], most) for k, most in _AT_MOST.items() if part.get(k)})
     for part in _find_dicts(settings):
         _leave_out_weights(part)
         if part.get('type') == 'MMSyncBN':  # cannot even be built without a process group

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 from mmengine.config import Config
@@ -34,7 +35,33 @@ class _TestRunner(Runner):
         """Write nothing; the log has the config."""
 
 
-def build_runner(cfg: Config, *loops: str, notes: Sequence[str] = ()) -> Runner:
+def start_from_scratch(cfg: Config) -> None:
+    """Drop the weights that a config starts from; those of a teacher stay.
+
+    Args:
+        cfg: Changed in place: ``load_from``, and what its backbones are initialized from.
+    """
+    cfg.load_from = None
+    _drop_pretrained(cfg.model, in_backbone=False)
+
+
+def _drop_pretrained(node: Any, in_backbone: bool) -> None:
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            _drop_pretrained(each, in_backbone)
+    elif isinstance(node, dict):
+        if in_backbone or 'backbone' in node:  # some models hand it on to their backbone
+            node.pop('pretrained', None)
+        if in_backbone and 'checkpoint' in str(node.get('init_cfg')):
+            del node['init_cfg']
+        for key, value in node.items():
+            if key != 'teacher':
+                _drop_pretrained(value, in_backbone or 'backbone' in str(key))
+
+
+def build_runner(
+    cfg: Config, *loops: str, notes: Sequence[str] = (), from_scratch: bool = False
+) -> Runner:
     """Check all that a run needs, set up its processes and build the runner.
 
     Args:
@@ -42,6 +69,7 @@ def build_runner(cfg: Config, *loops: str, notes: Sequence[str] = ()) -> Runner:
             is the checkpoint.
         *loops: Those that will run, of ``train``, ``val``, ``test``.
         notes: What was printed before there was a log, for the log.
+        from_scratch: Whether random weights are meant, so that no others are suggested.
 
     Raises:
         UserError: In one sentence, if data, checkpoint, output folder or processes are not as the
@@ -53,7 +81,7 @@ def build_runner(cfg: Config, *loops: str, notes: Sequence[str] = ()) -> Runner:
     preflight.check_data(cfg, loops)
     preflight.add_label_checks(cfg, loops)
     if train:
-        _check_amp(cfg)
+        _use_float32_without_accelerator(cfg)
     weights = preflight.read_weights(cfg)
     check_folder(cfg.work_dir, '--work-dir')
     if train and _is_main(cfg):
@@ -79,11 +107,13 @@ def build_runner(cfg: Config, *loops: str, notes: Sequence[str] = ()) -> Runner:
     write_whole_files()
     _raise_log_errors(runner.logger)
     _write_to_log(runner.logger, notes)
-    preflight.check_weights(weights, runner.model)
+    taken = preflight.check_weights(weights, runner.model)
     if train:
+        if taken:
+            preflight.drop_pretrained(runner.model, taken)
         preflight.check_pretrained(runner.model)
         preflight.check_teacher(cfg, runner.model)
-        preflight.note_start(runner, weights)
+        preflight.note_start(runner, weights, from_scratch)
         if isinstance(runner, Runner):
             if _is_main(cfg) and _saves_in_work_dir(runner):
                 check_room(cfg.work_dir, resume.estimate_size(runner, resumed))
@@ -196,11 +226,34 @@ def _is_setting(error: Exception) -> bool:
     return files[-1].startswith(ours) or 'unexpected keyword argument' in str(error)
 
 
-def _check_amp(cfg: Config) -> None:
-    if 'Amp' in str(cfg.get('optim_wrapper', {}).get('type')) and get_device() in ('cpu', 'mps'):
+def check_amp() -> None:
+    """Check that there is an accelerator for mixed precision.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not _has_accelerator():
         raise UserError(
-            'mixed precision (--amp, AmpOptimWrapper) needs an accelerator such as a CUDA GPU, and '
-            'there is none here: train without it'
+            'mixed precision (--amp) needs an accelerator such as a CUDA GPU, and there is none '
+            'here: train without it'
+        )
+
+
+def _has_accelerator() -> bool:
+    return get_device() not in ('cpu', 'mps')
+
+
+def _use_float32_without_accelerator(cfg: Config) -> None:
+    wrapper = cfg.get('optim_wrapper') or {}
+    if wrapper.get('type') != 'AmpOptimWrapper' or _has_accelerator():
+        return
+    wrapper.type = 'OptimWrapper'
+    for name in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(name, None)
+    if _is_main(cfg):
+        print(
+            'The config trains in mixed precision (AmpOptimWrapper), which needs an accelerator; '
+            'there is none here, so it trains in float32'
         )
 
 

@@ -25,7 +25,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from mmvitx.checkpoints import CheckpointError
-from mmvitx.checkpoints.fitting import fit, unwrap
+from mmvitx.checkpoints.fitting import Fit, fit, unwrap
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
 from mmvitx.checkpoints.schemes import PROGRESS, find_weights, is_readable, read_checkpoint
 from mmvitx.engine.configs import shorten, walk
@@ -530,15 +530,42 @@ def check_pretrained(model: torch.nn.Module) -> None:
     Raises:
         CheckpointError: If they cannot be had, or if nothing of them fits their part.
     """
-    for name, module in unwrap(model).named_modules():
-        if not isinstance(module, BaseModule) or _reads_by_itself(module):
+    for name, module, init in _find_pretrained(model):
+        path = init['checkpoint']
+        if not is_readable(path):
             continue
-        for init in _inits(module):
-            path = init.get('checkpoint')
-            if path and is_readable(path):
-                weights = _keep_shapes(path, read_checkpoint(path)[0], init.get('prefix'))
-                where = '.'.join(filter(None, ('model', name, 'init_cfg')))
-                fit(weights.state_dict, module, f'{weights.source} ({where})')
+        try:
+            checkpoint, _ = read_checkpoint(path)
+        except CheckpointError as e:
+            hint = '; --from-scratch starts from random weights' if 'backbone' in name else ''
+            raise CheckpointError(f'{e}{hint}') from e
+        weights = _keep_shapes(path, checkpoint, init.get('prefix'))
+        where = '.'.join(filter(None, ('model', name, 'init_cfg')))
+        fit(weights.state_dict, module, f'{weights.source} ({where})')
+
+
+def drop_pretrained(model: torch.nn.Module, taken: Fit) -> None:
+    """Let no part be initialized from a file if a checkpoint has all its weights.
+
+    mmengine initializes the model before it loads the checkpoint, and would need the file for that.
+    The config is left as it is.
+
+    Args:
+        model: What will be initialized.
+        taken: What it takes of the checkpoint.
+    """
+    for name, module, _ in _find_pretrained(model):
+        if not any(missing.startswith(name) for missing in taken.missing):
+            module.init_cfg = None
+
+
+def _find_pretrained(model: torch.nn.Module) -> Iterator[tuple[str, BaseModule, dict]]:
+    """Yield the parts that mmengine initializes from a file, with their names and settings."""
+    for name, module in unwrap(model).named_modules():
+        if isinstance(module, BaseModule) and not _reads_by_itself(module):
+            for init in _inits(module):
+                if init.get('checkpoint'):
+                    yield name, module, init
 
 
 def check_teacher(cfg: Config, model: torch.nn.Module) -> None:
@@ -561,8 +588,14 @@ def check_teacher(cfg: Config, model: torch.nn.Module) -> None:
             )
 
 
-def note_start(runner: Runner, weights: Weights | None) -> None:
-    """Log what a training starts from: a checkpoint, or what its backbone does."""
+def note_start(runner: Runner, weights: Weights | None, from_scratch: bool) -> None:
+    """Log what a training starts from: a checkpoint, or what its backbone does.
+
+    Args:
+        runner: The runner, before it trains.
+        weights: What :func:`read_weights` has read.
+        from_scratch: Whether random weights are meant, so that no others are suggested.
+    """
     if weights is not None:
         what = 'Going on from' if runner._resume else 'Starting from the weights of'
         after = f', after {weights.meta["iter"]} iterations' if runner._resume else ''
@@ -577,8 +610,9 @@ def note_start(runner: Runner, weights: Weights | None) -> None:
         text = (
             f'The {arch or type(module).__name__} starts from {(starts or ["random weights"])[0]}'
         )
-        # a classifier may be meant to be trained from scratch
-        if not starts and known and runner.cfg.default_scope != 'mmpretrain':
+        # a classifier may always be meant to be trained from scratch
+        meant = from_scratch or runner.cfg.default_scope == 'mmpretrain'
+        if not starts and known and not meant:
             text += (
                 '. From those of ImageNet it starts with '
                 f'--cfg-options model.{name}.init_cfg.checkpoint={SCHEME}{known[0]}'
@@ -647,11 +681,13 @@ def _keep_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weigh
     return Weights(source, weights, checkpoint.get('meta', {}), checkpoint.get(PROGRESS, {}))
 
 
-def check_weights(weights: Weights | None, model: torch.nn.Module) -> None:
+def check_weights(weights: Weights | None, model: torch.nn.Module) -> Fit | None:
     """Check that at least one of the weights fits the model.
+
+    Returns:
+        What the model takes of them; None without weights.
 
     Raises:
         CheckpointError: If none has a name and shape of the model's, or the model refuses them.
     """
-    if weights is not None:
-        fit(weights.state_dict, model, weights.source)
+    return weights and fit(weights.state_dict, model, weights.source)

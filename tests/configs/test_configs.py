@@ -14,11 +14,19 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmvitx.checkpoints.published import PUBLISHED
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
-KINDS = ('mask_rcnn_', 'cascade_mask_rcnn_', 'upernet_', 'semantic_fpn_')  # no classifiers
+DETECTORS = ('mask_rcnn_', 'cascade_mask_rcnn_', 'faster_rcnn_', 'retinanet_')
+SEGMENTORS = ('upernet_', 'semantic_fpn_')
 FILES = sorted(
-    p for p in CONFIGS.rglob('*.py') if p.name.startswith(KINDS) and '_base_' not in p.parts
+    p
+    for p in CONFIGS.rglob('*.py')
+    if p.name.startswith(DETECTORS + SEGMENTORS) and '_base_' not in p.parts
 )
+
+
+pytestmark = pytest.mark.usefixtures('offline')  # nothing here needs the weights
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -37,6 +45,8 @@ def make_cheap(cfg):
     """Make a detector cheap: its sizes stay, it looks at fewer boxes."""
     if cfg.default_scope == 'mmseg':
         cfg.model.data_preprocessor.size = (96, 128)
+        return
+    if 'roi_head' not in cfg.model:
         return
     cfg.model.train_cfg.rpn_proposal.max_per_img = 20
     cfg.model.test_cfg.rpn.max_per_img = 20
@@ -63,9 +73,6 @@ def make_batch(cfg, height, width):
     return dict(inputs=list(images), data_samples=samples)
 
 
-LOSSES = dict(mmdet={'loss_rpn_cls', 'loss_rpn_bbox'}, mmseg={'decode.loss_ce'})
-
-
 @pytest.mark.parametrize('cfg', [p for p in FILES if '_3x_' not in p.name], indirect=True)
 def test_a_model_trains_and_predicts(cfg):
     torch.manual_seed(0)
@@ -78,7 +85,11 @@ def test_a_model_trains_and_predicts(cfg):
     assert data['inputs'].shape[2:] == (96, 128)
 
     loss, log_vars = model.parse_losses(model.train()(**data, mode='loss'))
-    assert LOSSES[cfg.default_scope] <= set(log_vars)
+    losses = {'decode.loss_ce'}
+    if cfg.default_scope == 'mmdet':
+        name = 'loss_rpn_{}' if 'rpn_head' in cfg.model else 'loss_{}'
+        losses = {name.format('cls'), name.format('bbox')}
+    assert losses <= set(log_vars)
     assert ('aux.loss_ce' in log_vars) == ('auxiliary_head' in cfg.model)
     assert loss.isfinite()
     loss.backward()
@@ -90,7 +101,9 @@ def test_a_model_trains_and_predicts(cfg):
             assert data['inputs'].shape[2:] == (96, 128)
         predictions = model.eval()(**data, mode='predict')
     if cfg.default_scope == 'mmdet':
-        assert all('masks' in p.pred_instances for p in predictions)
+        has_masks = 'mask_head' in cfg.model.get('roi_head', {})
+        assert all(('masks' in p.pred_instances) == has_masks for p in predictions)
+        assert ('segm' in cfg.val_evaluator.metric) == has_masks
     else:
         assert all(p.pred_sem_seg.shape == (2 * height, 2 * width) for p in predictions)
 
@@ -112,10 +125,9 @@ def test_whole_images_and_windows(cfg):
     assert logits[2].shape == logits[0].shape and not torch.allclose(logits[0], logits[2])
 
 
-SEGMENTORS = [p for p in FILES if p.name.startswith(('upernet_', 'semantic_fpn_'))]
-
-
-@pytest.mark.parametrize('path', SEGMENTORS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', [p for p in FILES if p.name.startswith(SEGMENTORS)], ids=lambda path: path.stem
+)
 def test_the_heads_take_the_levels_of_their_backbone(path):
     """Their widths, and the auxiliary head the level of stride 16."""
     cfg = Config.fromfile(path)
@@ -154,9 +166,25 @@ def test_the_segmentation_recipe_is_swins(head, k):
 def test_the_optimizer_builds_and_has_every_parameter_once(cfg):
     model = torch.nn.Module()
     model.backbone = MODELS.build(cfg.model.backbone)
+    cfg.optim_wrapper.type = 'OptimWrapper'  # another one needs an accelerator
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     params = [id(p) for group in wrapper.optimizer.param_groups for p in group['params']]
     assert sorted(params) == sorted(map(id, model.parameters()))
+
+
+def test_weights_and_precision_are_in_the_config(cfg):
+    """The demonstrations alone start from random weights."""
+    with torch.device('meta'):  # as quick as it gets
+        backbone = MODELS.build(cfg.model.backbone)
+    precision = cfg.optim_wrapper.type
+    if 'demo' in Path(cfg.filename).parts:
+        assert (backbone.init_cfg, precision) == (None, 'OptimWrapper')
+        return
+    assert backbone.init_cfg.keys() == {'type', 'checkpoint'}
+    entry = PUBLISHED[backbone.init_cfg['checkpoint'].removeprefix('mmvitx://')]
+    assert entry.arch == backbone.arch_name and entry.size in (224, 240)
+    detects = Path(cfg.filename).name.startswith(DETECTORS)
+    assert precision == ('AmpOptimWrapper' if detects else 'OptimWrapper')
 
 
 def test_the_pipelines_build(cfg):

@@ -28,7 +28,7 @@ ONE_OF_EACH = ['coat_lite_tiny', 'crossvit_9', 'cait_xxs24_384', 'cait_xxs24']
 
 
 @pytest.fixture(autouse=True)
-def scope():
+def scope(offline):
     init_default_scope('mmpretrain')
     yield
     DefaultScope._instance_dict.clear()

@@ -59,7 +59,7 @@ def test_the_other_families_train_and_evaluate(tool, model):
     options = settings(max_epochs=1, batch_size=1, num_images=20)
     options.append('model.test_cfg.rcnn.score_thr=0.0')  # after so few iterations none is high
     arguments = [str(ROOT / f'configs/mask_rcnn_{model}_1x_coco.py'), '--work-dir', 'work']
-    runner = tool('train').main([*arguments, '--seed', '0', *options])
+    runner = tool('train').main([*arguments, '--from-scratch', '--seed', '0', *options])
     assert runner.iter >= 18  # two images have no boxes
     losses, _ = runner.message_hub.get_scalar('train/loss').data
     assert losses[-5:].mean() < losses[:5].mean()
@@ -69,7 +69,7 @@ def test_the_other_families_train_and_evaluate(tool, model):
 
 def test_the_flagship_trains_resumes_and_evaluates(tool, tmp_path, capsys):
     work_dir = tmp_path / 'work'
-    arguments = [str(ROOT / CONFIG), '--work-dir', str(work_dir), '--seed', '0']
+    arguments = [str(ROOT / CONFIG), '--work-dir', str(work_dir), '--from-scratch', '--seed', '0']
 
     tool('train').main([*arguments, *settings(max_epochs=1)])
     runner = tool('train').main([*arguments, '--resume', *settings(max_epochs=2)])
@@ -110,7 +110,7 @@ def test_a_segmentor_trains_on_label_maps_of_instances(tool, capsys):
     }
     config = str(ROOT / 'configs/semantic_fpn_coat_lite_small_80k_coco.py')
     settings = ['--work-dir', 'work', '--cfg-options', *(f'{k}={v}' for k, v in options.items())]
-    runner = tool('train').main([config, '--seed', '0', *settings])
+    runner = tool('train').main([config, '--from-scratch', '--seed', '0', *settings])
     losses, _ = runner.message_hub.get_scalar('train/loss').data
     assert runner.iter == 50
     assert losses[-10:].mean() < 0.9 * losses[:10].mean()

@@ -432,18 +432,18 @@ def test_what_a_training_starts_from_is_said(monkeypatch):
         dict(arch={**CoaT.archs['lite_tiny'], 'serial_depths': (1, 1, 1, 1)}),
     ):
         model = nn.ModuleDict(dict(backbone=CoaT(**backbone)))
-        for scope in 'mmdet', 'mmpretrain':
-            cfg = Config(dict(default_scope=scope))
-            preflight.note_start(SimpleNamespace(model=model, cfg=cfg), None)
+        for scope, from_scratch in ('mmdet', False), ('mmdet', True), ('mmpretrain', False):
+            runner = SimpleNamespace(model=model, cfg=Config(dict(default_scope=scope)))
+            preflight.note_start(runner, None, from_scratch)
     hint = (
         'The coat_lite_tiny starts from random weights. From those of ImageNet it starts with '
         '--cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_tiny'
     )
     assert lines == [
         hint,
-        hint.partition('. ')[0],
-        *['The coat_lite_tiny starts from mine.pth'] * 2,
-        *['The CoaT starts from random weights'] * 2,
+        *[hint.partition('. ')[0]] * 2,
+        *['The coat_lite_tiny starts from mine.pth'] * 3,
+        *['The CoaT starts from random weights'] * 3,
     ]
 
 
@@ -451,9 +451,20 @@ def test_a_part_that_converts_its_file_is_left_alone(tmp_path):
     preflight.check_pretrained(part_of(tmp_path, dict(model={}), Converter))
 
 
+def test_what_a_checkpoint_fills_needs_no_file(tmp_path):
+    """Part by part: a detector for other classes takes a whole backbone, and a part of its head."""
+    model = nn.ModuleDict({name: Part(checkpoint='no.pth') for name in ('backbone', 'head')})
+    weights = {name: value for name, value in model.state_dict().items() if name != 'head.fc.bias'}
+    taken = preflight.check_weights(weights_of(tmp_path, weights), model)
+    preflight.drop_pretrained(model, taken)
+    assert model['backbone'].init_cfg is None
+    assert model['head'].init_cfg['checkpoint'] == 'no.pth'
+
+
 def test_a_pretrained_part_must_be_there(tmp_path):
     model = nn.ModuleDict(dict(backbone=Part(checkpoint=str(tmp_path / 'no.pth'))))
-    with pytest.raises(CheckpointError, match='no.pth does not exist'):
+    message = 'no.pth does not exist; --from-scratch starts from random weights'
+    with pytest.raises(CheckpointError, match=message):
         preflight.check_pretrained(model)
     model['backbone'].init_cfg['checkpoint'] = 'torchvision://resnet50'
     preflight.check_pretrained(model)

@@ -178,6 +178,18 @@ def test_what_a_killed_run_was_about_to_remove_is_removed(train, tmp_path, monke
     assert [p.name for p in (tmp_path / 'run').glob('*.pth')] == ['epoch_4.pth']
 
 
+def test_a_resumed_run_does_without_the_file_that_it_began_with(train, run, tmp_path):
+    file = shutil.copy(run / 'epoch_4.pth', tmp_path / 'imagenet.pth')
+    init = dict(type='Pretrained', checkpoint=str(file), prefix='backbone.')
+    extra = f"{RANDOM['mmpretrain']}\n{BY_EPOCHS}\nmodel['backbone']['init_cfg'] = {init}\n"
+    train('whole', 'mmpretrain', extra, '--seed', '3')
+    with pytest.raises(SystemExit):
+        train('parts', 'mmpretrain', extra, '--seed', '3', stop_at=3)
+    file.unlink()
+    train('parts', 'mmpretrain', extra, '--resume')
+    assert_equal(tmp_path / 'whole', tmp_path / 'parts')
+
+
 @HOOKS.register_module(force=True)
 class RisingHook(Hook):
     """Gives every validation a better metric."""

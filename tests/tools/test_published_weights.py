@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import official_detector, official_keys, official_weights
+from conftest import ROOT, official_detector, official_keys, official_weights
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
@@ -64,6 +64,42 @@ def test_training_starts_from_imagenet_by_one_option(
     expected = convert_official(official).state_dict
     for name, value in runner.model.backbone.state_dict().items():
         assert torch.equal(value, expected[f'backbone.{name}']), name
+
+
+def test_a_config_starts_from_the_file_in_the_cache(offline):
+    official = official_weights('cait_XXS24_224')
+    offline.mkdir(parents=True)
+    torch.save(dict(model=official), offline / 'XXS24_224.pth')
+    cfg = Config.fromfile(ROOT / 'configs/mask_rcnn_cait_xxs24_1x_coco.py')
+    init_default_scope('mmdet')
+    backbone = MODELS.build(cfg.model.backbone)
+    backbone.init_weights()
+    expected = convert_official(official).state_dict
+    for name, value in backbone.state_dict().items():
+        if not name.startswith(('tap_norms', 'pyramid')):  # of which a classifier has none
+            assert torch.equal(value, expected[f'backbone.{name}']), name
+
+
+def test_what_is_possible_without_network(write_config, tool, tmp_path, offline, capfd):
+    """A run needs the weights of its config if it begins, and is told how to do without."""
+    published = "model['backbone']['init_cfg'] = dict(checkpoint='mmvitx://coat_lite_tiny')\n"
+    config = write_config(tmp_path, extra=COAT + published)
+    arguments = [config, '--work-dir', str(tmp_path / 'work')]
+    message = f'put it into {offline}; --from-scratch starts from random weights'
+    with pytest.raises(UserError, match=message) as error:
+        tool('train').main(arguments)
+    assert '\n' not in str(error.value)
+
+    tool('train').main([*arguments, '--from-scratch', '--seed', '0'])
+    out = capfd.readouterr().out
+    assert 'The coat_lite_tiny starts from random weights\n' in out
+    checkpoint = str(tmp_path / 'work/epoch_1.pth')
+    tool('test').main([config, checkpoint, *arguments[1:]])
+    longer = ['--cfg-options', 'train_cfg.max_epochs=2']
+    resumed = tool('train').main([*arguments, '--resume', *longer])
+    assert resumed.epoch == 2
+    resolved = Config.fromfile(tmp_path / 'work/tiny_mmdet.py')
+    assert resolved.model.backbone.init_cfg.checkpoint == 'mmvitx://coat_lite_tiny'
 
 
 def test_a_detector_of_the_authors_is_evaluated(detector, tool, tmp_path, monkeypatch):

@@ -20,12 +20,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmvitx.apis.configs import read_config
 from mmvitx.checkpoints import load_file
-from mmvitx.engine import cli, configs, evaluation, preflight
+from mmvitx.engine import cli, configs, evaluation, launch, preflight
 from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -269,19 +270,43 @@ def test_train_says_what_is_wrong(trained, tool, tmp_path, monkeypatch, error):
     assert not list(tmp_path.iterdir())  # not even a folder is left
 
 
-def test_mixed_precision_matters_to_training_only(trained, write_config, tool, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip('there is an accelerator')
-    config = write_config(tmp_path, 'mmpretrain', extra="optim_wrapper['type'] = 'AmpOptimWrapper'")
-    with pytest.raises(UserError, match='AmpOptimWrapper.* needs an accelerator'):
-        tool('train').main([config])
-    checkpoint = str(trained['mmpretrain'] / 'epoch_1.pth')
-    assert tool('test').main([config, checkpoint, '--work-dir', str(tmp_path / 'work')])
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is an accelerator')
+def test_a_config_in_mixed_precision_trains_in_float32(write_config, tool, tmp_path, capfd):
+    extra = "optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='bfloat16')"
+    arguments = [write_config(tmp_path, 'mmpretrain', extra=extra), '--work-dir', str(tmp_path)]
+    runner = tool('train').main(arguments)
+    assert type(runner.optim_wrapper) is OptimWrapper
+    assert capfd.readouterr().out.count('so it trains in float32') == 1
+    with pytest.raises(UserError, match='--amp.* needs an accelerator'):
+        tool('train').main([*arguments, '--amp'])
+    assert tool('test').main([arguments[0], str(tmp_path / 'epoch_1.pth'), *arguments[1:]])
+
+
+class AmpOptimWrapperOfTheirs(OptimWrapper):
+    """Takes a setting of AmpOptimWrapper."""
+
+    def __init__(self, dtype, **settings):
+        super().__init__(**settings)
+
+
+def test_an_optim_wrapper_of_the_users_own_stays(write_config, tool, tmp_path, capfd):
+    name = AmpOptimWrapperOfTheirs.__name__
+    extra = f"optim_wrapper.update(type='{name}', dtype='bfloat16')"
+    config = write_config(tmp_path, 'mmpretrain', extra=extra)
+    with OPTIM_WRAPPERS.switch_scope_and_registry(None) as registry:
+        registry._register_module(AmpOptimWrapperOfTheirs)
+        try:
+            runner = tool('train').main([config, '--work-dir', str(tmp_path)])
+        finally:
+            del registry._module_dict[name]
+    assert type(runner.optim_wrapper) is AmpOptimWrapperOfTheirs
+    assert 'float32' not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize('host', HOSTS)
-def test_mixed_precision_of_any_config(trained, tool, host):
+def test_mixed_precision_of_any_config(trained, tool, host, monkeypatch):
     """Also of those that leave the type of the optim_wrapper to mmengine."""
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
     train = tool('train')
     cfg = Config.fromfile(trained[host] / f'config/tiny_{host}.py')
     assert 'type' not in cfg.optim_wrapper
@@ -290,6 +315,33 @@ def test_mixed_precision_of_any_config(trained, tool, host):
     cfg.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(UserError, match='--amp cannot replace the optim_wrapper ApexOptimWrapper'):
         train.apply_arguments(cfg, train.parse_args(['config.py', '--amp']))
+
+
+def test_from_scratch(tool):
+    """Backbones lose what they are initialized from, wherever they are; nothing else does."""
+    train, weights = tool('train'), dict(type='Pretrained', checkpoint='a.pth')
+    random = [dict(type='Kaiming', layer='Conv2d')]
+    kept = dict(
+        neck=dict(init_cfg=weights),
+        teacher=dict(backbone=dict(init_cfg=weights)),
+        language_model=dict(pretrained=True),
+    )
+    model = dict(
+        pretrained='a.pth',
+        backbone=dict(type='ResNet', init_cfg=random),
+        branches=[dict(backbone=dict(init_cfg=[*random, weights], pretrained='a.pth'))],
+        img_backbone=dict(inner=dict(init_cfg=dict(checkpoint='a.pth'))),
+        **kept,
+    )
+    cfg = Config(dict(model=model, load_from='a.pth', optim_wrapper={}))
+    train.apply_arguments(cfg, train.parse_args(['config.py', '--from-scratch']))
+    expected = dict(
+        backbone=dict(type='ResNet', init_cfg=random),
+        branches=[dict(backbone={})],
+        img_backbone=dict(inner={}),
+        **kept,
+    )
+    assert (cfg.model.to_dict(), cfg.load_from) == (expected, None)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,9 @@
-# CoaT Lite-Mini for dense tasks: the backbone, and its widths for the neck or the heads.
-backbone = dict(_delete_=True, type='mmvitx.CoaT', arch='lite_mini')
+# CoaT Lite-Mini for dense tasks: the backbone with its ImageNet weights, and its widths for the
+# neck or the heads.
+backbone = dict(
+    _delete_=True,
+    type='mmvitx.CoaT',
+    arch='lite_mini',
+    init_cfg=dict(type='Pretrained', checkpoint='mmvitx://coat_lite_mini'),
+)
 neck = dict(in_channels=[64, 128, 320, 512])

@@ -1,3 +1,0 @@
-# CoaT Lite-Tiny for dense tasks: the backbone, and its widths for the neck or the heads.
-backbone = dict(_delete_=True, type='mmvitx.CoaT', arch='lite_tiny')
-neck = dict(in_channels=[64, 128, 256, 320])
