@@ -95,7 +95,7 @@ def _check_exists(path: str, exists: Any, what: str, setting: str) -> None:
     if not exists(Path(path)):
         raise UserError(
             f'the {what} {path} does not exist: put or link the data there, or name their place '
-            f'with --cfg-options {setting}=...'
+            f'with --data-root or --cfg-options {setting}=...'
         )
 
 
