@@ -11,6 +11,7 @@ import gc
 import importlib.util
 import logging
 import re
+import textwrap
 import time
 import warnings
 from pathlib import Path
@@ -204,8 +205,9 @@ def compare(ours: dict, theirs: dict) -> None:
 
 
 def describe(error: Exception) -> str:
-    """Give the kind of an error and its first line, without line breaks and columns in it."""
-    return f'{type(error).__name__}: ' + ' '.join(first_line(error).replace('|', '/').split())[:120]
+    """Give the kind of an error and the beginning of its first line, for a cell of the table."""
+    line = textwrap.shorten(first_line(error), 120, placeholder=' ...')
+    return f'{type(error).__name__}: {line}'.replace('|', '/')
 
 
 # The table. --------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 """The outcomes in ``docs/backbones.md``; what it means that a config works is said there."""
 
 import gc
+from types import SimpleNamespace
 
 import matrix
 import pytest
+import torch
 
-from mmvitx.apis import trial, use_backbone
+from mmvitx.apis import trial
+from mmvitx.errors import UserError
+from mmvitx.models.backbones import CaiT
 
 TABLE = matrix.read_table()
 FAST = (
@@ -61,52 +65,58 @@ def test_other_families(name, backbone):
     assert matrix.try_config(name, backbone).word == matrix.PASSED
 
 
-class TestTheChecks:
-    """They find what a model that runs may have wrong."""
+RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 
-    NAME = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 
-    @pytest.fixture
-    def cfg(self):
-        cfg = matrix.read(self.NAME)
-        use_backbone(cfg, matrix.BACKBONE, pretrained=False)
-        return cfg
+def test_other_strides_are_found():
+    size = matrix.SIZES[0]
+    cfg = matrix.read(RETINANET)
+    theirs = matrix.observe(cfg, size)
+    assert theirs['neck'] == [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2)]
+    matrix.compare(theirs, theirs)
+    cfg.model.backbone = dict(type='mmvitx.CoaT', arch='lite_tiny', out_indices=(0, 1, 2))
+    cfg.model.neck.update(in_channels=[64, 128, 256], start_level=0)
+    with pytest.raises(matrix.Wrong, match='other sizes'):  # all twice as fine
+        matrix.compare(matrix.observe(cfg, size), theirs)
+    with pytest.raises(matrix.Wrong, match='nothing to compare'):
+        matrix.compare({}, theirs)
 
-    def test_strides(self, cfg):
-        theirs = matrix.observe(matrix.read(self.NAME), trial.SIZE)
-        assert theirs['neck'][0] == (32, 40)
-        matrix.compare(matrix.observe(cfg, trial.SIZE), theirs)
-        cfg.model.backbone.out_indices = (0, 1, 2)  # all twice as fine
-        cfg.model.neck.in_channels = [64, 128, 256]
-        with pytest.raises(matrix.Wrong, match='other sizes'):
-            matrix.compare(matrix.observe(cfg, trial.SIZE), theirs)
-        with pytest.raises(matrix.Wrong, match='nothing to compare'):
-            matrix.compare({}, theirs)
 
-    def test_gradients(self, cfg):
-        cfg.model.backbone.out_indices = (0, 1, 2, 3)
-        cfg.model.neck.update(in_channels=[64, 128, 256, 320], start_level=1)
-        with trial.isolated(cfg):
-            model = trial.build_model(cfg)
-            trial.training_loss(model, trial.make_batch(cfg)).backward()
-        with pytest.raises(matrix.Wrong, match='no gradient'):
-            matrix.check_gradients(model)
+def test_missing_gradients_are_found():
+    backbone = CaiT(dict(embed_dim=16, depth=4, num_heads=2), out_indices=(0, 1, 2))
+    model = SimpleNamespace(backbone=backbone)
+    maps = backbone(torch.rand(1, 3, 32, 32))
+    sum(x.sum() for x in maps[1:]).backward(retain_graph=True)
+    with pytest.raises(matrix.Wrong, match='no gradient'):
+        matrix.check_gradients(model)
+    maps[0].sum().backward()
+    matrix.check_gradients(model)
 
-    def test_what_fails_only_with_the_new_backbone(self, monkeypatch):
-        def use_another(cfg, *args, **kwargs):
-            cfg.model.neck.in_channels = [1, 2, 3, 4]
 
-        monkeypatch.setattr(matrix, 'use_backbone', use_another)
+class TestFailures:
+    @staticmethod
+    def break_neck(cfg, *args, **kwargs):
+        cfg.model.neck.in_channels = [1, 2, 3, 4]
+
+    def test_with_the_new_backbone_only(self, monkeypatch):
+        monkeypatch.setattr(matrix, 'use_backbone', self.break_neck)
         with pytest.raises(RuntimeError, match='channels'):
-            matrix.try_config(self.NAME)
+            matrix.try_config(RETINANET)
 
-    def test_what_fails_with_any_backbone(self, monkeypatch):
+    def test_with_any_backbone(self, monkeypatch):
         def fail(*args):
-            raise RuntimeError('no kernel\nfor a | CPU')
+            raise RuntimeError('no kernel\non a CPU')
 
-        monkeypatch.setattr(trial, 'training_loss', fail)
-        outcome = matrix.try_config(self.NAME)
-        assert outcome == (matrix.UNTESTABLE, 'RuntimeError: no kernel')
+        monkeypatch.setattr(matrix, 'use_backbone', self.break_neck)
+        monkeypatch.setattr(trial, 'build_model', fail)
+        assert matrix.try_config(RETINANET) == (matrix.UNTESTABLE, 'RuntimeError: no kernel')
+
+    def test_refusals(self, monkeypatch):
+        def refuse(*args, **kwargs):
+            raise UserError('the config a.py cannot take another backbone: it has two: a and b')
+
+        monkeypatch.setattr(matrix, 'use_backbone', refuse)
+        assert matrix.try_config(RETINANET) == (matrix.REFUSED, 'it has two: a and b')
 
 
 def test_the_table_is_read_as_it_is_written(tmp_path, monkeypatch):
