@@ -10,7 +10,11 @@ from mmvitx.engine import cli
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_arguments(parser)
-    parser.add_argument('checkpoint', help='file with the weights')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='file with the weights; default: the best checkpoint in the work dir, or the newest',
+    )
     parser.add_argument(
         '--allow-missing',
         action='store_true',
@@ -25,7 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions into this folder')
-    return parser.parse_args(argv)
+    # an optional positional may stand behind options, too
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -41,11 +46,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         UserError: If something that the user gave does not fit.
     """
     args = parse_args(argv)
-    from mmvitx.engine import evaluation, launch
+    from mmvitx.apis.configs import read_config
+    from mmvitx.engine import evaluation, launch, resume
     from mmvitx.errors import UserError
 
-    cfg = launch.read_config(args)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg, notes = read_config(args)
+    cfg.load_from, cfg.resume = args.checkpoint or resume.find_weights(cfg.work_dir), False
+    if cfg.load_from is None:
+        raise UserError(f'there is no checkpoint in {cfg.work_dir}: name one, or a work dir')
     if not cfg.get('test_evaluator'):
         raise UserError(f'the config {args.config} has no test_evaluator, so nothing to evaluate')
     if not isinstance(cfg.test_evaluator, list):
@@ -59,7 +67,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         evaluation.write_predictions(cfg, args.out)
     pictures = evaluation.draw(cfg, args.show_dir) if args.show_dir else None
 
-    runner = launch.build_runner(cfg, 'test')
+    runner = launch.build_runner(cfg, 'test', notes=notes)
     if not args.allow_missing:
         runner.register_hook(evaluation.RequireWeights())
     metrics = runner.test()

@@ -17,6 +17,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_arguments(parser)
     parser.add_argument(
+        '--keep-optimizer',
+        action='store_true',
+        help="train the model of --backbone by the config's own optimizer and schedule",
+    )
+    parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -57,11 +62,12 @@ def main(argv: list[str] | None = None) -> Runner:
         UserError: If something that the user gave does not fit.
     """
     args = parse_args(argv)
+    from mmvitx.apis.configs import read_config
     from mmvitx.engine import launch
 
-    cfg = launch.read_config(args)
+    cfg, notes = read_config(args, args.keep_optimizer)
     apply_arguments(cfg, args)
-    runner = launch.build_runner(cfg, 'train', 'val', from_scratch=args.from_scratch)
+    runner = launch.build_runner(cfg, 'train', 'val', notes=notes, from_scratch=args.from_scratch)
     words = sys.argv if argv is None else ['tools/train.py', *argv]
     launch.train(runner, cli.repeat_command(words))
     return runner

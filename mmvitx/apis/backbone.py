@@ -180,8 +180,8 @@ def _try(cfg: Config, model: Mapping, levels: Sequence[Level]) -> Tried:
             read = {i % len(levels) for i, grad in enumerate(grads) if grad is not None}
             batch = trial.make_batch(tried)
             predictions = trial.predict(built, batch)
-        if len(predictions) != len(batch['inputs']):
-            return Tried('it predicts something else than one result an image')
+        if cfg.default_scope == 'mmpretrain' and len(predictions) != len(batch['inputs']):
+            return Tried('it does not predict one result an image')
         if not read:
             return Tried('the backbone gets no gradient')
         return Tried(unread=frozenset(range(len(levels))) - read)

@@ -108,10 +108,25 @@ class KeyValue(argparse.Action):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all tools have which run a config."""
-    parser.add_argument('config', help='config of MMDetection, MMSegmentation or MMPretrain')
+    parser.add_argument(
+        'config',
+        help='config of MMDetection, MMSegmentation or MMPretrain: a path, a name as '
+        'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py, or the work dir of a run',
+    )
     parser.add_argument(
         '--work-dir',
-        help='folder for logs and checkpoints; default: work_dirs/<config name>',
+        help='folder for logs and checkpoints; default: work_dirs/<config name>, with --backbone '
+        'work_dirs/<config name>_<backbone>',
+    )
+    parser.add_argument(
+        '--backbone',
+        metavar='NAME',
+        help="use this model of ours, as coat_lite_small, in place of the config's backbone",
+    )
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="folder of the data, in place of the config's data_root",
     )
     parser.add_argument(
         '--cfg-options',

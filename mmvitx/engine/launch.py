@@ -1,15 +1,12 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: config, processes, runner."""
+"""What ``tools/train.py`` and ``tools/test.py`` share: processes and runner."""
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import importlib.util
-import inspect
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,60 +25,14 @@ from mmvitx.engine.cli import LAUNCHERS, is_first_process
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
-from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError, describe, is_full
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """Read the config that the arguments name and merge their options into it.
+class _TestRunner(Runner):
+    """Leaves the config in the work dir, which is that of the training."""
 
-    Args:
-        args: The arguments of :func:`mmvitx.engine.cli.add_arguments`.
-
-    Returns:
-        The config, with ``work_dir`` and ``launcher`` set.
-
-    Raises:
-        UserError: In one sentence, whatever is wrong with the file or with an option.
-    """
-    path = Path(args.config)
-    if not path.is_file():
-        raise UserError(_no_config(path))
-    try:
-        lazy = Config._is_lazy_import(str(path))
-        cfg = Config.fromfile(path)
-    except Exception as e:  # it runs the file, which can raise anything
-        raise UserError(f'the config {path} cannot be read: {_describe(e)}') from e
-    if lazy:
-        raise UserError(
-            f'the config {path} imports its types (mmengine\'s "new config"), which the tools here '
-            "do not read: name them, as type='mmvitx.CoaT', and inherit by _base_"
-        )
-
-    for key in args.cfg_options:
-        _check_spelling(cfg, key)
-    try:
-        cfg.merge_from_dict(args.cfg_options)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        options = ' '.join(f'{key}={value}' for key, value in args.cfg_options.items())
-        raise UserError(f'--cfg-options {options} does not fit the config: {_describe(e)}') from e
-
-    scope = cfg.get('default_scope')
-    if scope not in HOSTS:
-        raise UserError(
-            f'the config {path} has default_scope={scope!r}; expected one of {", ".join(HOSTS)}, '
-            'which names the host that runs it'
-        )
-    if importlib.util.find_spec(scope) is None:
-        host = HOSTS[scope]
-        raise UserError(
-            f'the config {path} is for {host.title}, which is not installed: '
-            f'pip install {host.distribution}'
-        )
-
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
-    return cfg
+    def dump_config(self) -> None:
+        """Write nothing; the log has the config."""
 
 
 def start_from_scratch(cfg: Config) -> None:
@@ -108,12 +59,16 @@ def _drop_pretrained(node: Any, in_backbone: bool) -> None:
                 _drop_pretrained(value, in_backbone or 'backbone' in str(key))
 
 
-def build_runner(cfg: Config, *loops: str, from_scratch: bool = False) -> Runner:
+def build_runner(
+    cfg: Config, *loops: str, notes: Sequence[str] = (), from_scratch: bool = False
+) -> Runner:
     """Check all that a run needs, set up its processes and build the runner.
 
     Args:
-        cfg: From :func:`read_config`; of a training that goes on, ``load_from`` is the checkpoint.
+        cfg: From :func:`mmvitx.apis.configs.read_config`; of a training that goes on, ``load_from``
+            is the checkpoint.
         *loops: Those that will run, of ``train``, ``val``, ``test``.
+        notes: What was printed before there was a log, for the log.
         from_scratch: Whether random weights are meant, so that no others are suggested.
 
     Raises:
@@ -141,13 +96,17 @@ def build_runner(cfg: Config, *loops: str, from_scratch: bool = False) -> Runner
         cfg.randomness = {**randomness, 'seed': resumed.meta['seed']}
     _add_hooks(cfg)
     try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        if 'runner_type' in cfg:
+            runner = RUNNERS.build(cfg)
+        else:
+            runner = (Runner if train else _TestRunner).from_cfg(cfg)
     except (TypeError, ValueError) as e:
         if not _is_setting(e):
             raise
         raise UserError(f'the config cannot be built: {e}') from e
     write_whole_files()
     _raise_log_errors(runner.logger)
+    _write_to_log(runner.logger, notes)
     taken = preflight.check_weights(weights, runner.model)
     if train:
         if taken:
@@ -236,6 +195,17 @@ def _is_main(cfg: Config) -> bool:
     return not LAUNCHERS[cfg.launcher] or os.environ[LAUNCHERS[cfg.launcher][0]] == '0'
 
 
+def _log_files(logger):
+    return [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
+
+
+def _write_to_log(logger: logging.Logger, notes: Sequence[str]) -> None:
+    for text in notes:
+        record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None)
+        for handler in _log_files(logger):
+            handler.handle(record)
+
+
 def _raise_log_errors(logger: logging.Logger) -> None:
     """Let a log on a full disk end the run; by itself it prints a traceback a line, and goes on."""
 
@@ -245,54 +215,8 @@ def _raise_log_errors(logger: logging.Logger) -> None:
             raise error
         logging.Handler.handleError(handler, record)
 
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handleError = partial(handle_error, handler)
-
-
-def _no_config(path: Path) -> str:
-    files = [*Path('configs').rglob('*.py'), *path.parent.glob('*.py')]
-    names = {file.name: file for file in files}
-    close = difflib.get_close_matches(f'{path.stem}.py', names)
-    hint = f'; did you mean {" or ".join(str(names[name]) for name in close)}?' if close else ''
-    return f'the config {path} does not exist' + hint
-
-
-def _describe(error: Exception) -> str:
-    """Describe an error in a line: its message, and the line of the config that raised it."""
-    message = str(error).splitlines()[0] if str(error) else 'no message'
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    if isinstance(error, SyntaxError) and error.lineno:
-        message, where = error.msg, f' (line {error.lineno})'
-    elif 'site-packages' in frame.filename:
-        where = ''
-    else:
-        where = f' (line {frame.lineno})'
-    return f'{type(error).__name__}: {message}{where}'
-
-
-def _check_spelling(cfg: Config, option: str) -> None:
-    """Refuse an option whose path is not in the config, if something alike is.
-
-    mmengine would add a new entry that nobody reads. The last part of a path may be new.
-    """
-    known = [*cfg.keys(), *inspect.signature(Runner.__init__).parameters, 'custom_imports']
-    parts = option.split('.')
-    node = cfg
-    for i, part in enumerate(parts):
-        names = known if i == 0 else list(node)
-        if part not in names:
-            close = difflib.get_close_matches(part, names, n=1, cutoff=0.8)
-            if close and (i == 0 or i < len(parts) - 1):
-                meant = '.'.join([*parts[:i], close[0], *parts[i + 1 :]])
-                raise UserError(
-                    f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])}; '
-                    f'did you mean {meant}?'
-                )
-            return
-        node = node.get(part)
-        if not isinstance(node, dict):
-            return
+    for handler in _log_files(logger):
+        handler.handleError = partial(handle_error, handler)
 
 
 def _is_setting(error: Exception) -> bool:

@@ -28,6 +28,7 @@ from mmvitx.checkpoints import CheckpointError
 from mmvitx.checkpoints.fitting import Fit, fit, unwrap
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
 from mmvitx.checkpoints.schemes import PROGRESS, find_weights, is_readable, read_checkpoint
+from mmvitx.engine.configs import shorten, walk
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -304,14 +305,14 @@ def _check_images_of_classes(
         known = len(missing) < len(classes)
         raise UserError(
             f'the image folder {folder} holds {len(folders)} folders of classes '
-            f'({_shorten(folders)}), but {where} has {len(classes)} classes'
-            + (f', of which are missing: {_shorten(missing)}' if missing and known else '')
+            f'({shorten(folders)}), but {where} has {len(classes)} classes'
+            + (f', of which are missing: {shorten(missing)}' if missing and known else '')
         )
     shared = {*folders} & {*(classes or ())}
     if shared and list(classes) != folders:
         raise UserError(
-            f'{where} names the classes {_shorten(classes)}, but labels are numbered by the '
-            f'folders in {folder}, in alphabetical order: {_shorten(folders)}; name them so'
+            f'{where} names the classes {shorten(classes)}, but labels are numbered by the '
+            f'folders in {folder}, in alphabetical order: {shorten(folders)}; name them so'
         )
     extensions = dataset.get('extensions') or IMAGES
     empty = [
@@ -320,7 +321,7 @@ def _check_images_of_classes(
         if not any(p.suffix.lower() in extensions for p in Path(folder, name).rglob('*.*'))
     ]
     if empty:
-        raise UserError(f'there are no images of {_shorten(empty)} in {folder}')
+        raise UserError(f'there are no images of {shorten(empty)} in {folder}')
     _check_same_folders(cfg, folders, folder, where)
     return classes or folders
 
@@ -339,7 +340,7 @@ def _check_same_folders(cfg: Config, folders: list[str], folder: str, where: str
                 differing = sorted({*names} ^ {*folders})
                 raise UserError(
                     f'{folder} and {path}, where the training takes its classes from, have not '
-                    f'the same folders of classes: {_shorten(differing)} in one of them only'
+                    f'the same folders of classes: {shorten(differing)} in one of them only'
                 )
 
 
@@ -467,14 +468,14 @@ def _check_categories(classes: Any, categories: list[str], ann_file: str, where:
     missing = [name for name in classes if name not in categories]
     if missing:
         raise UserError(
-            f'{where} names classes that {ann_file} lacks ({_shorten(missing)}): its categories '
-            f'are {_shorten(categories)}; set {where}.metainfo.classes'
+            f'{where} names classes that {ann_file} lacks ({shorten(missing)}): its categories '
+            f'are {shorten(categories)}; set {where}.metainfo.classes'
         )
     order = tuple(name for name in categories if name in set(classes))
     if order != tuple(classes):  # mmdet takes the file's order and gives the labels wrong names
         raise UserError(
-            f'the classes of {where} ({_shorten(classes)}) must be in the order of the categories '
-            f'of {ann_file} ({_shorten(order)}): set {where}.metainfo.classes'
+            f'the classes of {where} ({shorten(classes)}) must be in the order of the categories '
+            f'of {ann_file} ({shorten(order)}): set {where}.metainfo.classes'
         )
 
 
@@ -492,32 +493,19 @@ def _check_num_classes(cfg: Config, classes: Any, where: str) -> None:
     if wrong:
         settings = ', '.join(f'{path} is {number}' for path, number in wrong.items())
         raise UserError(
-            f'{where} has {len(classes)} classes ({_shorten(classes)}) but {settings}: '
+            f'{where} has {len(classes)} classes ({shorten(classes)}) but {settings}: '
             'set them to the same number, or the classes with metainfo'
         )
 
 
-def _find(node: Any, key: str, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield all values of a key in nested dicts and lists, each with its path."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name == key:
-                yield f'{where}.{name}', value
-            else:
-                yield from _find(value, key, f'{where}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            yield from _find(value, key, f'{where}.{i}')
+def _find(node: Any, key: str, where: str) -> list[tuple[str, Any]]:
+    """Find all values of a key in nested dicts and lists, each with its path."""
+    return [(path, value) for path, value in walk(node, where) if path.rpartition('.')[2] == key]
 
 
 def find_values(node: Any, key: str, values: tuple) -> list[str]:
     """Find the paths in a nested config at which a key has one of the values."""
     return [path for path, value in _find(node, key, 'model') if value in values]
-
-
-def _shorten(names: Any) -> str:
-    names = [str(name) for name in names]
-    return ', '.join(names[:5]) + (f', ... {len(names)} in all' if len(names) > 5 else '')
 
 
 class Weights(NamedTuple):
@@ -595,8 +583,8 @@ def check_teacher(cfg: Config, model: torch.nn.Module) -> None:
         ours = {**kind, **(dataset.get('metainfo') or {})}.get('classes')
         if theirs and ours and not isinstance(ours, str) and list(ours) != list(theirs):
             raise UserError(
-                f'the teacher knows the classes {_shorten(theirs)}, but {where} has '
-                f'{_shorten(ours)}: distillation needs a teacher of the same classes'
+                f'the teacher knows the classes {shorten(theirs)}, but {where} has '
+                f'{shorten(ours)}: distillation needs a teacher of the same classes'
             )
 
 
@@ -660,7 +648,7 @@ def read_weights(cfg: Config) -> Weights | None:
     if wrong:
         raise CheckpointError(
             f'the checkpoint {path} holds NaN in {len(wrong)} of {len(weights.state_dict)} tensors '
-            f'({_shorten(wrong)}), so its training has failed: name an earlier one'
+            f'({shorten(wrong)}), so its training has failed: name an earlier one'
         )
     missing = {'meta', 'message_hub', 'optimizer'} - checkpoint.keys()
     if cfg.get('resume') and missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,13 @@ def choose_checkpoint(cfg: Config) -> None:
         cfg.load_from = path
 
 
-def find_checkpoint(work_dir: str) -> str | None:
+def find_weights(work_dir: str) -> str | None:
+    """Find what to evaluate of a run: its best checkpoint, or the newest; None if there is none."""
+    best = find_checkpoint(work_dir, {'state_dict'}, 'best_*.pth')
+    return best or find_checkpoint(work_dir, {'state_dict'})
+
+
+def find_checkpoint(work_dir: str, needed: Set[str] = NEEDED, pattern: str = '*.pth') -> str | None:
     """Find the newest complete checkpoint of a run: the one that was saved last.
 
     It is looked for in the work dir, wherever that has been moved to; if there is none, in the
@@ -51,6 +57,8 @@ def find_checkpoint(work_dir: str) -> str | None:
 
     Args:
         work_dir: Folder of the run; it need not exist.
+        needed: What the checkpoint has to hold.
+        pattern: What the names of the files have to match.
 
     Returns:
         Its path or address; None if there is none.
@@ -69,7 +77,7 @@ def find_checkpoint(work_dir: str) -> str | None:
         folders.append(named.parent)
     for folder in folders:
         found = []
-        for path in folder.glob('*.pth'):
+        for path in folder.glob(pattern):
             if UNFINISHED in path.name:
                 continue
             try:
@@ -80,12 +88,12 @@ def find_checkpoint(work_dir: str) -> str | None:
                 refused[path.name] = e
             else:
                 keys = checkpoint.keys() if isinstance(checkpoint, dict) else set()
-                if keys >= NEEDED - {'optimizer'} and 'optimizer' not in keys:
-                    refused[path.name] = lacks({'optimizer'}, path)
-                elif keys >= NEEDED:
-                    meta = checkpoint['meta']
+                if keys >= needed:
+                    meta = checkpoint.get('meta', {})
                     # of an earlier run in the same folder there may be some with more iterations
                     found.append((meta.get('time', ''), meta.get('iter', 0), path))
+                elif keys >= needed - {'optimizer'}:
+                    refused[path.name] = lacks({'optimizer'}, path)
         if named and named.name in refused:
             raise refused[named.name]
         for *_, path in sorted(found, reverse=True):

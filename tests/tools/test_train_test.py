@@ -24,8 +24,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
+from mmvitx.apis.configs import read_config
 from mmvitx.checkpoints import load_file
-from mmvitx.engine import cli, evaluation, launch, preflight
+from mmvitx.engine import cli, configs, evaluation, launch, preflight
 from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def test_augments_our_segmentors(tool, tiny_data, options, views):
     """By the scales and flips of mmseg's ADE20K, or by flips alone."""
     arguments = [str(ROOT / 'configs/upernet_coat_mini_160k_ade20k.py'), 'no.pth']
     options = ['--cfg-options', *options] if options else []
-    cfg = launch.read_config(tool('test').parse_args([*arguments, *options]))
+    cfg, _ = read_config(tool('test').parse_args([*arguments, *options]))
     evaluation.augment(cfg)
     init_default_scope('mmseg')
     sample = dict(
@@ -406,7 +407,7 @@ def test_no_config(tool):
 
 
 def test_a_host_that_is_missing(trained, tool, monkeypatch):
-    monkeypatch.setattr(launch.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(configs.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='for MMSegmentation, .*pip install mmsegmentation'):
         tool('train').main([str(trained['mmseg'] / 'config/tiny_mmseg.py')])
 
