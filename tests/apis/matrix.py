@@ -109,7 +109,8 @@ def try_config(name: str, backbone: str = BACKBONE) -> Outcome:
     try:
         use_backbone(cfg, backbone, pretrained=False)
     except UserError as error:
-        return Outcome(REFUSED, str(error).rpartition(' cannot take another backbone: ')[2])
+        reason = str(error).replace(f'the config {cfg.filename} ', '')
+        return Outcome(REFUSED, reason.replace('cannot take another backbone: ', ''))
     cfg, original = inner(cfg), inner(original)
     for size in SIZES:
         try:

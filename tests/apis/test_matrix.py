@@ -112,8 +112,9 @@ class TestFailures:
         assert matrix.try_config(RETINANET) == (matrix.UNTESTABLE, 'RuntimeError: no kernel')
 
     def test_refusals(self, monkeypatch):
-        def refuse(*args, **kwargs):
-            raise UserError('the config a.py cannot take another backbone: it has two: a and b')
+        def refuse(cfg, *args, **kwargs):
+            name = f'the config {cfg.filename}'
+            raise UserError(f'{name} cannot take another backbone: it has two: a and b')
 
         monkeypatch.setattr(matrix, 'use_backbone', refuse)
         assert matrix.try_config(RETINANET) == (matrix.REFUSED, 'it has two: a and b')
