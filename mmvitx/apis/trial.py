@@ -38,6 +38,7 @@ _META = dict(
     scale_factor=(1.0, 1.0),
     flip=False,
     flip_direction=None,
+    border=(0.0, 0.0, 0.0, 0.0),  # that the tests of CenterNet and CornerNet put around images
     reduce_zero_label=False,
     text='thing . stuff .',  # of models that find what a text names
     custom_entities=True,
