@@ -89,7 +89,8 @@ def build_model(cfg: Config, size: tuple[int, int] = SIZE) -> BaseModel:
     if preprocessor.get('size'):
         preprocessor['size'] = size
     for part in _find_dicts([settings.get('train_cfg'), settings.get('test_cfg')]):
-        part.update({k: min(part[k], most) for k, most in _AT_MOST.items() if part.get(k)})
+        if {'nms', 'num'} & {*part}:  # without NMS, as many results as queries
+            part.update({k: min(part[k], most) for k, most in _AT_MOST.items() if part.get(k)})
     for part in _find_dicts(settings):
         _leave_out_weights(part)
         if part.get('type') == 'MMSyncBN':  # cannot even be built without a process group
