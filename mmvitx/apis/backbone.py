@@ -135,10 +135,13 @@ def _change_model(cfg, holder, measured, named) -> tuple[ConfigDict, list[str]]:
         swap = _with_pyramid(cfg, holder, measured.levels, named, unread)
         tried = _try(cfg, swap.model, swap.levels)
         if tried.error:
-            if _try(cfg, holder, measured.levels).error:
-                note = f'not tried on a batch: {tried.error}, with the old backbone too'
-                return swap.model, [note]
-            raise _refuse(cfg, f'its widths cannot be traced ({tried.error})')
+            # a model may ask more of its backbone than maps, and a backbone a size of the images
+            before = [_try(cfg, holder, levels).error for levels in (measured.levels, None)]
+            kinds = [error.partition(':')[0] for error in (tried.error, *before)]
+            if not all(before) or kinds[0] not in kinds[1:]:
+                raise _refuse(cfg, f'its widths cannot be traced ({tried.error})')
+            note = f'not tried on a batch: {tried.error}, with the old backbone too'
+            return swap.model, [note]
         more = {i for i, group in swap.groups.items() if {*group} <= tried.unread}
         if not more:
             return swap.model, []
@@ -164,20 +167,29 @@ class Tried(NamedTuple):
     unread: frozenset[int] = frozenset()
 
 
-def _try(cfg: Config, model: Mapping, levels: Sequence[Level]) -> Tried:
-    """Train and test a model for one step, with random maps in place of its backbone's."""
-    stand_in, calls = _make_stand_in(levels)
-    model = {**model, 'backbone': dict(type=stand_in)}
+def _try(cfg: Config, model: Mapping, levels: Sequence[Level] | None) -> Tried:
+    """Train and test a model for one step, with random maps in place of its backbone's.
+
+    Args:
+        cfg: Its config.
+        model: The model.
+        levels: The maps; None to try the backbone itself.
+    """
+    if levels:
+        stand_in, calls = _make_stand_in(levels)
+        model = {**model, 'backbone': dict(type=stand_in)}
     tried = ConfigDict({**dict(cfg.items()), 'model': model})
     try:
         with trial.isolated(tried):
             built = trial.build_model(tried)
             loss = trial.training_loss(built, trial.make_batch(tried))
+            batch = trial.make_batch(tried)
+            predictions = trial.predict(built, batch)
+            if not levels:
+                return Tried()
             maps = [x for call in calls for x in call]
             grads = torch.autograd.grad(loss, maps, allow_unused=True)
             read = {i % len(levels) for i, grad in enumerate(grads) if grad is not None}
-            batch = trial.make_batch(tried)
-            predictions = trial.predict(built, batch)
         if cfg.default_scope == 'mmpretrain' and len(predictions) != len(batch['inputs']):
             return Tried('it does not predict one result an image')
         if not read:
@@ -359,15 +371,15 @@ def _heads(model: Mapping) -> Iterator[dict]:
             for part in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(part, Mapping):
                     yield part
-                    yield from _inner_heads(part)
+                    yield from _inner_heads(part, key == 'roi_head')
 
 
-def _inner_heads(node):
+def _inner_heads(node, of_regions):
     for value in node.values():
         if isinstance(value, Mapping):
-            if 'in_index' in value:
+            if 'in_index' in value or (of_regions and 'in_channels' in value):
                 yield value
-            yield from _inner_heads(value)
+            yield from _inner_heads(value, of_regions)
 
 
 def _reads(part: Mapping, levels: Sequence[Level], scope: str = '') -> list[int] | None:
@@ -397,6 +409,9 @@ def _reads(part: Mapping, levels: Sequence[Level], scope: str = '') -> list[int]
 
 def _change_heads(model, scope, old, new, places) -> None:
     """Give the heads the widths and places of the levels that they read."""
+    for key, extractor in (model.get('roi_head') or {}).items():
+        if 'roi_extractor' in key and (extractor or {}).get('out_channels') == old[-1].channels:
+            extractor['out_channels'] = new[-1].channels
     for head in _heads(model):
         reads = _reads(head, old, scope)
         if head.get('c1_in_channels') == old[0].channels and 0 in places:

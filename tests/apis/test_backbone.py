@@ -76,6 +76,14 @@ class TestLevels:
         assert (head.c1_in_channels, head.in_index, head.in_channels) == (64, 2, 128 + 256 + 320)
         assert (auxiliary.in_index, auxiliary.in_channels) == (1, 128 + 256)
 
+    def test_heads_of_regions_without_neck(self):
+        cfg = read('mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py')  # stride 16
+        use_backbone(cfg, 'coat_lite_tiny')
+        assert cfg.model.neck.groups == [[0, 1]]
+        roi_head = cfg.model.roi_head
+        assert cfg.model.rpn_head.in_channels == roi_head.bbox_head.in_channels == 256 + 320
+        assert roi_head.bbox_roi_extractor.out_channels == 256 + 320
+
     def test_plain_transformer_with_its_neck(self):
         cfg = read(VIT)
         use_backbone(cfg, 'coat_lite_tiny')
@@ -132,6 +140,18 @@ class TestTrial:
         with pytest.raises(UserError, match='cannot take another backbone: its widths cannot be'):
             use_backbone(cfg, 'coat_lite_tiny')
         assert cfg.to_dict() == before
+
+    def test_more_than_maps_is_asked_of_the_backbone(self):
+        with pytest.raises(UserError, match='num_branch'):
+            use_backbone(
+                read('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py'), 'coat_lite_tiny'
+            )
+
+    def test_what_cannot_be_tried_here_is_said(self):
+        cfg = read('mmdet::carafe/faster-rcnn_r50_fpn-carafe_1x_coco.py')  # an operator for GPUs
+        lines = use_backbone(cfg, 'coat_lite_tiny')
+        assert 'not tried on a batch: RuntimeError: carafe_forward' in lines[-1]
+        assert cfg.model.backbone.type == 'mmvitx.CoaT'
 
     def test_head_of_two_tokens(self):
         cfg = read('mmpretrain::deit/deit-small-distilled_4xb256_in1k.py')
