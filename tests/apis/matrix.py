@@ -115,10 +115,11 @@ def try_config(name: str, backbone: str = BACKBONE) -> Outcome:
         reason = reason.replace('cannot take another backbone: ', '')
         if 'Error: ' not in reason:
             return Outcome(REFUSED, reason)
-        try:  # the error may be one of this environment
+        try:
             train_and_test(inner(original), trial.SIZE)
         except Exception as error:
-            return Outcome(UNTESTABLE, describe(error))
+            if first_line(error) in reason:  # it is not the new backbone's
+                return Outcome(UNTESTABLE, describe(error))
         return Outcome(REFUSED, reason)
     cfg, original = inner(cfg), inner(original)
     for size in SIZES:
