@@ -11,7 +11,7 @@ ARGS ?=
 # What the set-up says that commands need, and the environment's interpreter.
 RUN = . "$(VENV)/mmvitx.env"; "$(VENV)/bin/python"
 
-.PHONY: help env demo demo-pretrain demo-seg test test-e2e test-reliability test-slurm lint format clean
+.PHONY: help env demo demo-pretrain demo-seg test test-e2e test-reliability test-slurm matrix lint format clean
 help:
 	@echo 'make demo      train a Mask R-CNN with CoaT on handwritten digits, and show what it learnt'
 	@echo 'make demo-pretrain  pretrain CoaT to classify digits, and compare detectors with and without'
@@ -20,6 +20,8 @@ help:
 	@echo 'make test-e2e  run the tests that take minutes, or data that is not in the repository'
 	@echo 'make test-slurm  run jobs on a Slurm of this machine (slurm-wlm and munge must be installed)'
 	@echo 'make test-reliability  disturb and resume some 80 real runs, in 40 minutes; prints the counts'
+	@echo 'make matrix    try our backbones in a config of each method of the hosts, in 25 minutes, and'
+	@echo '               write docs/backbones.md'
 	@echo 'make lint      check style and format;  make format  mends what can be mended'
 	@echo 'make env       only set up the environment, which all of these do first'
 	@echo 'make clean     remove what builds and tests leave; data, runs and the environment stay'
@@ -53,6 +55,9 @@ test-slurm: env
 # all of them, also those that `make test` runs
 test-reliability: env
 	@$(RUN) -m pytest -m '' tests/reliability $(ARGS)
+
+matrix: env
+	@$(RUN) tests/apis/matrix.py
 
 lint: env
 	@$(RUN) -m ruff check .

@@ -168,9 +168,7 @@ def _try(cfg: Config, model: Mapping, levels: Sequence[Level]) -> Tried:
     """Train and test a model for one step, with random maps in place of its backbone's."""
     stand_in, calls = _make_stand_in(levels)
     model = {**model, 'backbone': dict(type=stand_in)}
-    tried = ConfigDict(model=model, default_scope=cfg.default_scope)
-    if 'data_preprocessor' in cfg:
-        tried.data_preprocessor = cfg.data_preprocessor
+    tried = ConfigDict({**dict(cfg.items()), 'model': model})
     try:
         with trial.isolated(tried):
             built = trial.build_model(tried)

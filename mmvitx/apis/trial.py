@@ -38,6 +38,7 @@ _META = dict(
     scale_factor=(1.0, 1.0),
     flip=False,
     flip_direction=None,
+    border=(0.0, 0.0, 0.0, 0.0),  # that the tests of CenterNet and CornerNet put around images
     reduce_zero_label=False,
     text='thing . stuff .',  # of models that find what a text names
     custom_entities=True,
@@ -101,7 +102,8 @@ def build_model(cfg: Config, size: tuple[int, int] = SIZE) -> BaseModel:
 def make_batch(cfg: Config, size: tuple[int, int] = SIZE, batch_size: int = 2) -> dict[str, list]:
     """Make a batch, inside :func:`isolated`, as the host's transforms and loader make it.
 
-    The samples carry what any head may ask for.
+    The samples carry what any head may ask for; masks, unless the training of a config loads
+    none.
 
     Args:
         cfg: The config of MMDetection, MMSegmentation or MMPretrain.
@@ -117,6 +119,8 @@ def make_batch(cfg: Config, size: tuple[int, int] = SIZE, batch_size: int = 2) -
         masks = importlib.import_module('mmdet.structures.mask')
         for sample in samples:
             sample['gt_masks'] = masks.BitmapMasks(sample['gt_masks'], *size)
+            if not _loads_masks(cfg):  # RTMDet would place its boxes by them
+                del sample['gt_masks']
     frames = _PACK_FRAMES.get(cfg.model.get('data_preprocessor', {}).get('type'))
     if frames:
         samples = [{key: [sample[key] for sample in samples] for key in samples[0]}]
@@ -124,6 +128,15 @@ def make_batch(cfg: Config, size: tuple[int, int] = SIZE, batch_size: int = 2) -
     pack = dict(type=frames or _PACK[cfg.default_scope], meta_keys=_META_KEYS)
     packed = [TRANSFORMS.build(pack).transform(sample) for sample in samples]
     return {key: [sample[key] for sample in packed] for key in packed[0]}
+
+
+def _loads_masks(cfg: Config) -> bool:
+    steps = [
+        part
+        for part in _find_dicts(cfg.get('train_dataloader'))
+        if str(part.get('type')).endswith('LoadAnnotations')
+    ]
+    return not steps or any(step.get('with_mask') for step in steps)
 
 
 def training_loss(model: BaseModel, batch: dict[str, list]) -> Tensor:

@@ -35,30 +35,6 @@ class _TestRunner(Runner):
         """Write nothing; the log has the config."""
 
 
-def start_from_scratch(cfg: Config) -> None:
-    """Drop the weights that a config starts from; those of a teacher stay.
-
-    Args:
-        cfg: Changed in place: ``load_from``, and what its backbones are initialized from.
-    """
-    cfg.load_from = None
-    _drop_pretrained(cfg.model, in_backbone=False)
-
-
-def _drop_pretrained(node: Any, in_backbone: bool) -> None:
-    if isinstance(node, (list, tuple)):
-        for each in node:
-            _drop_pretrained(each, in_backbone)
-    elif isinstance(node, dict):
-        if in_backbone or 'backbone' in node:  # some models hand it on to their backbone
-            node.pop('pretrained', None)
-        if in_backbone and 'checkpoint' in str(node.get('init_cfg')):
-            del node['init_cfg']
-        for key, value in node.items():
-            if key != 'teacher':
-                _drop_pretrained(value, in_backbone or 'backbone' in str(key))
-
-
 def build_runner(
     cfg: Config, *loops: str, notes: Sequence[str] = (), from_scratch: bool = False
 ) -> Runner:
@@ -189,6 +165,30 @@ def add_hook(cfg: Config, name: str) -> None:
     hooks = cfg.get('custom_hooks') or []
     if not any(isinstance(hook, dict) and hook.get('type') == name for hook in hooks):
         cfg.custom_hooks = [*hooks, dict(type=name)]
+
+
+def start_from_scratch(cfg: Config) -> None:
+    """Drop the weights that a config starts from; those of a teacher stay.
+
+    Args:
+        cfg: Changed in place: ``load_from``, and what its backbones are initialized from.
+    """
+    cfg.load_from = None
+    _drop_pretrained(cfg.model, in_backbone=False)
+
+
+def _drop_pretrained(node: Any, in_backbone: bool) -> None:
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            _drop_pretrained(each, in_backbone)
+    elif isinstance(node, dict):
+        if in_backbone or 'backbone' in node:  # some models hand it on to their backbone
+            node.pop('pretrained', None)
+        if in_backbone and 'checkpoint' in str(node.get('init_cfg')):
+            del node['init_cfg']
+        for key, value in node.items():
+            if key != 'teacher':
+                _drop_pretrained(value, in_backbone or 'backbone' in str(key))
 
 
 def _is_main(cfg: Config) -> bool:
