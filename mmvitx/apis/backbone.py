@@ -73,7 +73,7 @@ def use_backbone(
         cfg.load_from = None
     use_preprocessing(cfg, holder)
     if not keep_optimizer:
-        use_recipe(cfg, named, measured.is_transformer)
+        use_recipe(cfg, named, pretrained, measured.is_transformer)
     imports = cfg.get('custom_imports') or {}
     modules = imports.get('imports') or []
     modules = [modules] if isinstance(modules, str) else [*modules]

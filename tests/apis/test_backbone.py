@@ -277,6 +277,11 @@ class TestOptimizer:
         assert cfg.optim_wrapper.constructor == 'mmvitx.LayerDecayOptimWrapperConstructor'
         assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.75
 
+    def test_no_layer_decay_from_scratch(self):
+        cfg = read(R50)
+        use_backbone(cfg, 'crossvit_18', pretrained=False)
+        assert 'constructor' not in cfg.optim_wrapper
+
     def test_rate_for_the_batch_and_warm_up(self):
         cfg = read(DEEPLAB)  # 4 GPUs with 2 images
         use_backbone(cfg, 'coat_small')
