@@ -314,6 +314,9 @@ def _with_pyramid(cfg, holder, old, named, unread) -> Swap:
         first['start_level'] = 0
     if first.get('end_level', -1) > 0:
         first['end_level'] -= dropped
+    if not sized:  # it keeps the widths
+        _change_heads(model, scope, old, new, places)
+        return Swap(model, levels, groups)
     before = measure_neck(holder['neck'], scope, old)
     after = measure_neck(model['neck'], scope, levels)
     if before and after and before != after:  # it hands on maps of the backbone, as JPU does

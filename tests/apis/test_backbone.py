@@ -98,6 +98,11 @@ class TestLevels:
         assert cfg.model.auxiliary_head.in_channels == 256
         assert cfg.model.decode_head.in_channels == 2048  # JPU's own
 
+    def test_neck_without_widths(self):
+        cfg = read('mmdet::reid/reid_r50_8xb32-6e_mot15train80_test-mot15val20.py')
+        use_backbone(cfg, 'coat_lite_tiny')
+        assert cfg.model.head.in_channels == 320
+
     def test_backbone_that_needs_a_kernel(self):
         cfg = read('mmdet::dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py')
         use_backbone(cfg, 'coat_lite_tiny')
