@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> Runner:
     from mmvitx.apis.configs import read_config
     from mmvitx.engine import launch
 
-    cfg, notes = read_config(args, args.keep_optimizer)
+    cfg, notes = read_config(args, args.keep_optimizer, args.from_scratch)
     apply_arguments(cfg, args)
     runner = launch.build_runner(cfg, 'train', 'val', notes=notes, from_scratch=args.from_scratch)
     words = sys.argv if argv is None else ['tools/train.py', *argv]

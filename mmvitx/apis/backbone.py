@@ -73,7 +73,7 @@ def use_backbone(
         cfg.load_from = None
     use_preprocessing(cfg, holder)
     if not keep_optimizer:
-        use_recipe(cfg, named, measured.is_transformer)
+        use_recipe(cfg, named, pretrained, measured.is_transformer)
     imports = cfg.get('custom_imports') or {}
     modules = imports.get('imports') or []
     modules = [modules] if isinstance(modules, str) else [*modules]
@@ -314,6 +314,9 @@ def _with_pyramid(cfg, holder, old, named, unread) -> Swap:
         first['start_level'] = 0
     if first.get('end_level', -1) > 0:
         first['end_level'] -= dropped
+    if not sized:  # it keeps the widths
+        _change_heads(model, scope, old, new, places)
+        return Swap(model, levels, groups)
     before = measure_neck(holder['neck'], scope, old)
     after = measure_neck(model['neck'], scope, levels)
     if before and after and before != after:  # it hands on maps of the backbone, as JPU does

@@ -12,12 +12,15 @@ from mmvitx.engine import configs
 from mmvitx.engine.cli import is_first_process
 
 
-def read_config(args: argparse.Namespace, keep_optimizer: bool = False) -> tuple[Config, list[str]]:
+def read_config(
+    args: argparse.Namespace, keep_optimizer: bool = False, from_scratch: bool = False
+) -> tuple[Config, list[str]]:
     """Read the config that the arguments name, and change it as their options say.
 
     Args:
         args: The arguments of :func:`mmvitx.engine.cli.add_arguments`.
         keep_optimizer: Whether another backbone is trained by the config's own optimizer.
+        from_scratch: Whether another backbone starts from random weights.
 
     Returns:
         The config, with ``work_dir`` and ``launcher`` set, and what was printed: what has changed
@@ -37,7 +40,9 @@ def read_config(args: argparse.Namespace, keep_optimizer: bool = False) -> tuple
     notes = []
     name = path.stem
     if args.backbone:
-        lines = use_backbone(cfg, args.backbone, keep_optimizer=keep_optimizer)
+        lines = use_backbone(
+            cfg, args.backbone, pretrained=not from_scratch, keep_optimizer=keep_optimizer
+        )
         notes.append('\n  '.join([f'--backbone {args.backbone}:', *lines]))
         name, work_dir = f'{path.stem}_{args.backbone}', None
         # mmengine writes the config into the work dir under this name

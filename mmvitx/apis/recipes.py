@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config
@@ -60,7 +61,7 @@ RECIPES = {
 ABSOLUTE = ('eta_min', 'eta_max')
 
 
-def use_recipe(cfg: Config, named: Named, from_transformer: bool) -> None:
+def use_recipe(cfg: Config, named: Named, pretrained: bool, from_transformer: bool) -> None:
     """Give a config the optimizer and warm-up with which a backbone of ours trains.
 
     A recipe with AdamW keeps its learning rate if it was made for a transformer, or if it has a
@@ -69,6 +70,7 @@ def use_recipe(cfg: Config, named: Named, from_transformer: bool) -> None:
     Args:
         cfg: A config of a host with the new backbone; changed in place.
         named: The backbone.
+        pretrained: Whether it starts from weights; only then the rates fall with depth.
         from_transformer: Whether the old one was a transformer.
     """
     wrapper = cfg.get('optim_wrapper')
@@ -101,7 +103,8 @@ def use_recipe(cfg: Config, named: Named, from_transformer: bool) -> None:
     for name in ('cls_token', 'pos_embed'):
         keys[f'backbone.{name}'] = {**of_backbone, 'decay_mult': 0.0}
     wrapper['paramwise_cfg'] = {**paramwise, 'custom_keys': keys}
-    if named.family.decays_by_layer and not has_own_rate and 'backbone' in cfg.model:
+    decays = named.family.decays_by_layer and pretrained and not has_own_rate
+    if decays and 'backbone' in cfg.model:
         wrapper['constructor'] = 'mmvitx.LayerDecayOptimWrapperConstructor'
         wrapper['paramwise_cfg']['layer_decay_rate'] = layer_decay_rate(named)
 
@@ -120,7 +123,7 @@ def layer_decay_rate(named: Named) -> float:
 
 def _total_batch_size(cfg: Config) -> int:
     """Tell for how many images a step a config is meant: by its name, as 8xb2, or as it says."""
-    named = re.search(r'(\d+)xb(\d+)', str(cfg.filename or ''))
+    named = re.search(r'(\d+)xb(\d+)', Path(cfg.filename or '').name)
     if named:  # RTMDet's are 8xb32, and have a base_batch_size of 16
         return int(named[1]) * int(named[2])
     base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')

@@ -51,10 +51,11 @@ def measure_speed(cfg: Config, samples: int = 64) -> list[str]:
     size = cfg.train_dataloader.batch_size
     size = min(size, ON_CPU) if device == 'cpu' else size
     with trial.isolated(cfg):
-        data, batch = _measure_data(cfg, samples, size)
+        data, busy, batch = _measure_data(cfg, samples, size)
         model = _measure_model(cfg, batch, size, device)
         return [
-            f'data: {data:.3g} images/s on one core, {samples} images in random order',
+            f'data: {data:.3g} images/s in one process, {samples} images in random order; it had a '
+            f'core for {busy:.0%} of the time (else it waited for the disk or other programs)',
             f'model: {model:.3g} images/s forward and backward, batches of {size} in '
             f'{"float16" if _is_mixed(cfg, device) else "float32"} on {_name(device)}',
             advise(data, model, cfg.train_dataloader.num_workers, os.cpu_count() or 1),
@@ -81,8 +82,12 @@ def advise(data: float, model: float, workers: int, cores: int) -> str:
     return text
 
 
-def _measure_data(cfg: Config, samples: int, size: int) -> tuple[float, Any]:
-    """Time the pipeline on some images; the batch before them is returned, too."""
+def _measure_data(cfg: Config, samples: int, size: int) -> tuple[float, float, Any]:
+    """Time the pipeline on some images.
+
+    Returns:
+        Images per second, the share of the time in which it had a core, and the batch before them.
+    """
     loader = Runner.build_dataloader(
         {**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}, seed=0
     )
@@ -90,11 +95,11 @@ def _measure_data(cfg: Config, samples: int, size: int) -> tuple[float, Any]:
     order = np.random.permutation(np.resize(np.arange(len(dataset)), size + samples)).tolist()
     with _one_thread():
         batch = [dataset[i] for i in order[:size]]
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), time.process_time()
         for i in order[size:]:
             dataset[i]
-        seconds = time.perf_counter() - start
-    return samples / seconds, loader.collate_fn(batch)
+        seconds, computed = time.perf_counter() - start, time.process_time() - computed
+    return samples / seconds, computed / seconds, loader.collate_fn(batch)
 
 
 @contextmanager
@@ -141,7 +146,7 @@ def _is_mixed(cfg, device):
 
 def _name(device):
     if device == 'cpu':
-        return f'the CPU ({torch.get_num_threads()} threads)'
+        return f'the CPU (threads: {torch.get_num_threads()})'
     return torch.cuda.get_device_name() if device == 'cuda' else device
 
 
@@ -159,9 +164,9 @@ def _measure_turbojpeg(cfg: Config, samples: int, size: int) -> list[str]:
     mmcv.use_backend(before)
     other = copy.deepcopy(cfg)
     other.merge_from_dict({f'{step}.imdecode_backend': 'turbojpeg' for step in steps})
-    speed, _ = _measure_data(other, samples, size)
+    speed, *_ = _measure_data(other, samples, size)
     return [
-        f'data decoded by PyTurboJPEG: {speed:.3g} images/s on one core; to use it call '
+        f'data decoded by PyTurboJPEG: {speed:.3g} images/s in one process; to use it call '
         "mmcv.use_backend('turbojpeg') in a module of custom_imports, and set "
         + ' '.join(f'{step}.imdecode_backend=turbojpeg' for step in steps)
     ]

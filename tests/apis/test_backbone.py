@@ -98,6 +98,11 @@ class TestLevels:
         assert cfg.model.auxiliary_head.in_channels == 256
         assert cfg.model.decode_head.in_channels == 2048  # JPU's own
 
+    def test_neck_without_widths(self):
+        cfg = read('mmdet::reid/reid_r50_8xb32-6e_mot15train80_test-mot15val20.py')
+        use_backbone(cfg, 'coat_lite_tiny')
+        assert cfg.model.head.in_channels == 320
+
     def test_backbone_that_needs_a_kernel(self):
         cfg = read('mmdet::dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py')
         use_backbone(cfg, 'coat_lite_tiny')
@@ -276,6 +281,11 @@ class TestOptimizer:
         use_backbone(cfg, 'crossvit_18')
         assert cfg.optim_wrapper.constructor == 'mmvitx.LayerDecayOptimWrapperConstructor'
         assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.75
+
+    def test_no_layer_decay_from_scratch(self):
+        cfg = read(R50)
+        use_backbone(cfg, 'crossvit_18', pretrained=False)
+        assert 'constructor' not in cfg.optim_wrapper
 
     def test_rate_for_the_batch_and_warm_up(self):
         cfg = read(DEEPLAB)  # 4 GPUs with 2 images

@@ -66,7 +66,8 @@ def test_a_host_that_is_missing(monkeypatch):
 def backbone(monkeypatch):
     """A stand-in for use_backbone, which is tested by itself."""
 
-    def use_backbone(cfg, name, keep_optimizer):
+    def use_backbone(cfg, name, pretrained, keep_optimizer):
+        assert pretrained
         cfg.model.backbone = dict(type='mmvitx.CoaT', arch=name)
         cfg.optim_wrapper.optimizer.lr = 1.0 if keep_optimizer else 2.0
         return ['a change', 'another']

@@ -30,7 +30,9 @@ def test_measures_a_config_of_each_host(host, write_config, tool, tmp_path, monk
     config = write_config(tmp_path, host)
     tool('browse').main([config, '--speed', '--samples', '6'])
     data, model, advice = capsys.readouterr().out.splitlines()[-3:]
-    assert re.fullmatch(r'data: \S+ images/s on one core, 6 images in random order', data)
+    assert re.fullmatch(
+        r'data: \S+ images/s in one process, 6 images in random order; it had .*', data
+    )
     assert model.startswith('model: 0.5 images/s forward and backward, batches of 2 in float32 on')
     assert 'workers' in advice or 'worker ' in advice
 
@@ -45,7 +47,8 @@ def test_measures_the_other_decoder_where_it_is(write_config, tool, tmp_path, mo
         speed,
         '_measure_data',
         lambda cfg, *sizes: (
-            decoded.append(cfg.train_dataloader.dataset.pipeline[0].imdecode_backend) or (7.0, None)
+            decoded.append(cfg.train_dataloader.dataset.pipeline[0].imdecode_backend)
+            or (7.0, 1.0, None)
         ),
     )
     (line,) = speed._measure_turbojpeg(cfg, 4, 2)
