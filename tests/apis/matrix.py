@@ -235,7 +235,7 @@ def read_table() -> dict[str, Outcome]:
 def write_table(outcomes: dict[str, Outcome]) -> None:
     """Write the outcomes of all configs into the table, in place of what is there."""
     words = [outcome.word for outcome in outcomes.values()]
-    counts = ', '.join(f'{words.count(w)} {w}' for w in (PASSED, REFUSED, UNTESTABLE))
+    counts = ', '.join(f'{w} {words.count(w)}' for w in (PASSED, REFUSED, UNTESTABLE))
     rows = [f'| `{name}` | {o.word} | {o.reason} |' for name, o in outcomes.items()]
     text = TABLE.read_text().partition('| config |')[0]
     text = re.sub(r'(?m)^\d+ configs: .*$', f'{len(words)} configs: {counts}.', text)

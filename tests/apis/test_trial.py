@@ -126,6 +126,16 @@ def test_synchronized_batch_norms(norm, tiny):
     assert isinstance(model.backbone.bn1, nn.modules.batchnorm._BatchNorm)
 
 
+def test_results_are_few_but_of_queries_all(tiny):
+    for nms in (dict(type='nms', iou_threshold=0.5), None):
+        test_cfg = dict(max_per_img=100, nms=nms) if nms else dict(max_per_img=100)
+        cfg = tiny('mmdet')
+        cfg.model.test_cfg.rcnn = test_cfg
+        with trial.isolated(cfg):
+            model = trial.build_model(cfg, SIZE)
+        assert model.test_cfg.rcnn.max_per_img == (16 if nms else 100)
+
+
 def test_a_detector_inside_another_model_has_no_preprocessor(tiny):
     cfg = tiny('mmdet')
     cfg.model.pop('data_preprocessor')
