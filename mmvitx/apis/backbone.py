@@ -128,6 +128,9 @@ def _change_model(cfg, holder, measured, named) -> tuple[ConfigDict, list[str]]:
         for model, level in _with_class_token(holder, named):
             if not any(_try(cfg, model, [level])):
                 return model, []
+    channels = holder['backbone'].get('in_channels', 3)
+    if channels != 3:
+        raise _refuse(cfg, f'its images have {channels} channels, and the weights are for RGB')
     if measured.levels is None:
         raise _refuse(cfg, measured.error)
     unread: set[int] = set()
@@ -422,6 +425,8 @@ def _change_heads(model, scope, old, new, places) -> None:
         if reads is None or not {*reads} <= {*places}:
             continue
         widths = [new[places[i]].channels for i in reads]
+        if head.get('num_convs') == 0 and head.get('channels') == head['in_channels']:
+            head['channels'] = widths[0]  # it classifies what it reads
         _set_widths(head, widths)
         if isinstance(head.get('in_index'), int):
             head['in_index'] = places[reads[0]]

@@ -1,7 +1,7 @@
 # DeiT's recipe (arXiv 2012.12877) for a batch of 1024: AdamW, 5e-4 per 512 images, from 1e-6 in 5
 # epochs and by a cosine to 1e-5 (both absolute), in epochs as in timm. No weight decay for what is
-# 1-dimensional (norms, biases, LayerScale), class tokens and position embeddings. In mixed precision,
-# as in engine.py of all three authors.
+# 1-dimensional (norms, biases, LayerScale), class tokens and position embeddings. In mixed
+# precision, as in engine.py of all three authors.
 max_epochs = 300
 warmup = 5
 lr = 1e-3
