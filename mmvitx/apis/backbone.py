@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,8 +56,10 @@ def use_backbone(
     before = copy.deepcopy(cfg.to_dict())
     holder = _find_holder(cfg)
     old = holder['backbone']
-    measured = measure_backbone(old, cfg.default_scope)
-    model, notes = _change_model(cfg, holder, measured, named)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the run will give them
+        measured = measure_backbone(old, cfg.default_scope)
+        model, notes = _change_model(cfg, holder, measured, named)
 
     backbone = model['backbone']
     backbone.update(drop_path_rate=DROP_PATH_RATES[named.family.__name__].get(named.arch, 0.0))
