@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,8 +56,10 @@ def use_backbone(
     before = copy.deepcopy(cfg.to_dict())
     holder = _find_holder(cfg)
     old = holder['backbone']
-    measured = measure_backbone(old, cfg.default_scope)
-    model, notes = _change_model(cfg, holder, measured, named)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the run will give them
+        measured = measure_backbone(old, cfg.default_scope)
+        model, notes = _change_model(cfg, holder, measured, named)
 
     backbone = model['backbone']
     backbone.update(drop_path_rate=DROP_PATH_RATES[named.family.__name__].get(named.arch, 0.0))
@@ -128,6 +131,9 @@ def _change_model(cfg, holder, measured, named) -> tuple[ConfigDict, list[str]]:
         for model, level in _with_class_token(holder, named):
             if not any(_try(cfg, model, [level])):
                 return model, []
+    channels = holder['backbone'].get('in_channels', 3)
+    if channels != 3:
+        raise _refuse(cfg, f'its images have {channels} channels, and the weights are for RGB')
     if measured.levels is None:
         raise _refuse(cfg, measured.error)
     unread: set[int] = set()
@@ -422,6 +428,8 @@ def _change_heads(model, scope, old, new, places) -> None:
         if reads is None or not {*reads} <= {*places}:
             continue
         widths = [new[places[i]].channels for i in reads]
+        if head.get('num_convs') == 0 and head.get('channels') == head['in_channels']:
+            head['channels'] = widths[0]  # it classifies what it reads
         _set_widths(head, widths)
         if isinstance(head.get('in_index'), int):
             head['in_index'] = places[reads[0]]

@@ -14,6 +14,7 @@ from pathlib import Path
 from ssl import SSLError
 from urllib.error import URLError
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from filelock import FileLock, Timeout
@@ -77,6 +78,8 @@ def download_published(name: str) -> Path:
     except _NoDownloadError as first:
         print_log(f'{published.url}: {first}; trying the copy {published.hub}', logger='current')
         try:
+            if not getproxies():  # the hub's library would ask again for 20 s
+                socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, None)
             return Path(huggingface_hub.hf_hub_download(**copy))
         except Exception as second:  # of the hub, of its HTTP library, of the system
             cause = second.__cause__ or second

@@ -106,7 +106,9 @@ def test_a_detector_of_the_authors_is_evaluated(detector, tool, tmp_path, monkey
     config, path, expected = detector
     built = []
     build = launch.build_runner
-    monkeypatch.setattr(launch, 'build_runner', lambda *a: built.append(build(*a)) or built[0])
+    monkeypatch.setattr(
+        launch, 'build_runner', lambda *a, **k: built.append(build(*a, **k)) or built[0]
+    )
     metrics = tool('test').main([config, path, '--work-dir', str(tmp_path / 'work')])
     assert 'coco/bbox_mAP' in metrics
     for name, value in built[0].model.state_dict().items():
