@@ -209,7 +209,7 @@ def _make_stand_in(levels: Sequence[Level]) -> tuple[type, list]:
     """Make a module that puts out random maps of these levels, and the list of its calls."""
     calls: list[list] = []
 
-    class StandIn(BaseModule):
+    class Backbone(BaseModule):  # the name is in error messages
         def forward(self, images, *args, **kwargs):
             maps = []
             for stride, channels in levels:
@@ -219,7 +219,7 @@ def _make_stand_in(levels: Sequence[Level]) -> tuple[type, list]:
                 calls.append(maps)
             return tuple(maps)
 
-    return StandIn, calls
+    return Backbone, calls
 
 
 # Classifiers: the class token in place of what the head has read. --------------------------------
