@@ -6,7 +6,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -19,6 +19,7 @@ from mmvitx.apis.levels import Level, describe, measure_backbone, measure_neck
 from mmvitx.apis.preprocessing import use_preprocessing
 from mmvitx.apis.recipes import DROP_PATH_RATES, use_recipe
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
+from mmvitx.engine.configs import walk
 from mmvitx.errors import UserError
 from mmvitx.models.backbones.base import STRIDES
 from mmvitx.models.names import Named, find_model
@@ -93,24 +94,18 @@ def _published(name):
 
 def _find_holder(cfg: Config) -> dict:
     """Find the part of the model that has the backbone: the model, or a detector in it."""
-    found = list(_find_backbones(cfg.get('model') or {}, 'model'))
+    parts = {'model': cfg.get('model') or {}}
+    parts.update(walk(parts['model'], 'model'))
+    found = [
+        where
+        for where, part in parts.items()
+        if 'backbone' in where.rpartition('.')[2] and isinstance(part, dict) and 'type' in part
+    ]
     if not found:
         raise UserError(f'{_title(cfg)} has no model.backbone that another could take the place of')
     if len(found) > 1:
-        both = ' and '.join(f'{where}.{key}' for where, key, _ in found[:2])
-        raise _refuse(cfg, f'it has two backbones, {both}')
-    return found[0][2]
-
-
-def _find_backbones(node: Any, where: str) -> Iterator[tuple[str, str, dict]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if 'backbone' in key and isinstance(value, Mapping) and 'type' in value:
-                yield where, key, node
-            yield from _find_backbones(value, f'{where}.{key}')
-    elif isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            yield from _find_backbones(value, f'{where}.{i}')
+        raise _refuse(cfg, f'it has two backbones, {" and ".join(found[:2])}')
+    return parts[found[0].rpartition('.')[0]]
 
 
 def _title(cfg):

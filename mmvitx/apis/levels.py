@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mmvitx.apis.trial import find_dicts, leave_out_weights
 from mmvitx.errors import first_line
 
 SIZE = 512  # side of the images in pixels, for what takes any
@@ -77,24 +78,6 @@ def describe(error: Exception) -> str:
     return f'{type(error).__name__}: {first_line(error)}'
 
 
-def without_weights(node: Any) -> Any:
-    """Copy a part of a config without the weights that it would start from.
-
-    Also without ``eps``: that of a batch norm is 0 in NAS-FCOS, which PyTorch refuses by now.
-    """
-    if isinstance(node, Mapping):
-        left_out = ('pretrained', 'eps')
-        kept = ((k, v) for k, v in node.items() if k not in left_out and not _loads(v))
-        return ConfigDict({k: without_weights(v) for k, v in kept})
-    if isinstance(node, (list, tuple)):
-        return type(node)(without_weights(value) for value in node)
-    return node
-
-
-def _loads(value):
-    return isinstance(value, Mapping) and value.get('type') == 'Pretrained'
-
-
 class _LinspaceOnCPU(TorchFunctionMode):
     """Keeps ``torch.linspace`` off the meta device: constructors read drop rates from it."""
 
@@ -113,7 +96,10 @@ def _run(
     It is on the meta device, unless one of its operators, such as a deformable convolution, has no
     kernel there.
     """
-    part = without_weights(part)
+    part = copy.deepcopy(part)
+    for settings in find_dicts(part):
+        leave_out_weights(settings)
+        settings.pop('eps', None)  # of a batch norm; 0 in NAS-FCOS, which PyTorch refuses by now
     with MODELS.switch_scope_and_registry(scope) as registry:
         try:
             with torch.device('meta'):
@@ -121,7 +107,7 @@ def _run(
                     module = registry.build(part)
                 inputs = [torch.empty(shape) for shape in shapes]
                 return module, module(tuple(inputs) if several else inputs[0])
-        except (RuntimeError, NotImplementedError):
+        except RuntimeError:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 module = registry.build(part)
                 inputs = [torch.rand(shape) for shape in shapes]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mmengine.config import Config
+
+from mmvitx.engine.configs import walk
 
 # of all published weights of the three families
 MEAN = [123.675, 116.28, 103.53]
@@ -36,29 +35,16 @@ def use_preprocessing(cfg: Config, holder: dict) -> None:
             preprocessor = preprocessor['data_preprocessor']
         old_means.append(preprocessor.get('mean'))
         _normalize(preprocessor, 'to_rgb' if scope == 'mmpretrain' else 'bgr_to_rgb')
-    for name, part in cfg.items():  # transforms that fill with the mean
-        if name != 'model' and name != 'data_preprocessor':
-            _replace_mean(part, [list(mean) for mean in old_means if mean])
+    old_means = [list(mean) for mean in old_means if mean]
+    rest = {name: part for name, part in cfg.items() if name not in ('model', 'data_preprocessor')}
+    for _, part in walk(rest):  # transforms that fill with the mean
+        mean = part.get('mean') if isinstance(part, dict) else None
+        if isinstance(mean, (list, tuple)) and list(mean) in old_means:
+            ours = dict(mean=MEAN, std=STD, to_rgb=True, bgr_to_rgb=True)
+            part.update({key: value for key, value in ours.items() if key in part})
 
 
 def _normalize(preprocessor: dict, order: str) -> None:
     order = 'to_rgb' if 'to_rgb' in preprocessor else order
     preprocessor.pop('rgb_to_bgr', None)
     preprocessor.update({'mean': MEAN, 'std': STD, order: True})
-
-
-def _replace_mean(node: Any, old_means: list) -> None:
-    if isinstance(node, Mapping):
-        mean = node.get('mean')
-        if isinstance(mean, (list, tuple)) and list(mean) in old_means:
-            node['mean'] = MEAN
-            if 'std' in node:
-                node['std'] = STD
-            for order in ('to_rgb', 'bgr_to_rgb'):
-                if order in node:
-                    node[order] = True
-        for value in node.values():
-            _replace_mean(value, old_means)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _replace_mean(value, old_means)

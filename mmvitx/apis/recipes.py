@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from mmengine.config import Config
 
 from mmvitx.models.names import Named
@@ -114,8 +115,6 @@ def layer_decay_rate(named: Named) -> float:
 
     ViTDet has 0.7, 0.8 and 0.9 for 12, 24 and 32 (configs of detectron2's projects/ViTDet).
     """
-    import torch
-
     with torch.device('meta'):
         num_layers = named.family(named.arch).get_layer_depth('', '')[1] - 2
     return round(min(0.9, 0.6 + num_layers / 120), 3)

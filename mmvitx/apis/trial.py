@@ -18,6 +18,7 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from torch import Tensor
 
+from mmvitx.engine.configs import walk
 from mmvitx.engine.randomness import seeded
 
 SIZE = (256, 320)  # height and width; the 900 queries of DINO need as many tokens
@@ -88,11 +89,11 @@ def build_model(cfg: Config, size: tuple[int, int] = SIZE) -> BaseModel:
         preprocessor.pop('batch_augments', None)  # these only resize and pad
     if preprocessor.get('size'):
         preprocessor['size'] = size
-    for part in _find_dicts([settings.get('train_cfg'), settings.get('test_cfg')]):
+    for part in find_dicts([settings.get('train_cfg'), settings.get('test_cfg')]):
         if {'nms', 'num'} & {*part}:  # without NMS, as many results as queries
             part.update({k: min(part[k], most) for k, most in _AT_MOST.items() if part.get(k)})
-    for part in _find_dicts(settings):
-        _leave_out_weights(part)
+    for part in find_dicts(settings):
+        leave_out_weights(part)
         if part.get('type') == 'MMSyncBN':  # cannot even be built without a process group
             part['type'] = 'BN'
     model = revert_sync_batchnorm(MODELS.build(settings))
@@ -134,7 +135,7 @@ def make_batch(cfg: Config, size: tuple[int, int] = SIZE, batch_size: int = 2) -
 def _loads_masks(cfg: Config) -> bool:
     steps = [
         part
-        for part in _find_dicts(cfg.get('train_dataloader'))
+        for part in find_dicts(cfg.get('train_dataloader'))
         if str(part.get('type')).endswith('LoadAnnotations')
     ]
     return not steps or any(step.get('with_mask') for step in steps)
@@ -155,17 +156,12 @@ def predict(model: BaseModel, batch: dict[str, list]) -> list:
     return model(**data, mode='predict')
 
 
-def _find_dicts(node: Any) -> Iterator[dict]:
+def find_dicts(node: Any) -> Iterator[dict]:
     """Yield every dict in some settings, from the outside in."""
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _find_dicts(child)
+    return (value for _, value in walk([node]) if isinstance(value, dict))
 
 
-def _leave_out_weights(part: dict) -> None:
+def leave_out_weights(part: dict) -> None:
     """Remove the weights that building a part of a model would load."""
     for key in ('pretrained', 'teacher_ckpt'):
         part.pop(key, None)
@@ -178,7 +174,7 @@ def _leave_out_weights(part: dict) -> None:
 def _make_sample(model: dict, size: tuple[int, int], index: int) -> dict[str, Any]:
     """Make an image and its annotations as the transforms of all hosts name them."""
     height, width = size
-    counts = [part['num_classes'] for part in _find_dicts(model) if 'num_classes' in part]
+    counts = [part['num_classes'] for part in find_dicts(model) if 'num_classes' in part]
     channels = len(model.get('data_preprocessor', {}).get('mean', 'rgb'))
     boxes = (np.array(_BOXES) * [width, height, width, height]).round()
     masks = np.zeros((len(boxes), height, width), dtype=np.uint8)
