@@ -27,20 +27,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="test-time augmentation: the config's tta_model and tta_pipeline, or flipping; of "
         'detectors only the boxes are merged, and evaluated',
     )
+    cli.add_check_arguments(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions into this folder')
     # an optional positional may stand behind options, too
     return parser.parse_intermixed_args(argv)
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
+def main(argv: list[str] | None = None) -> dict[str, float] | None:
     """Evaluate.
 
     Args:
         argv: The command line; default: that of the process.
 
     Returns:
-        The metrics by name.
+        The metrics by name; None with ``--check``.
 
     Raises:
         UserError: If something that the user gave does not fit.
@@ -67,10 +68,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         evaluation.write_predictions(cfg, args.out)
     pictures = evaluation.draw(cfg, args.show_dir) if args.show_dir else None
 
-    runner = launch.build_runner(cfg, 'test', notes=notes)
+    if args.check:
+        return launch.check(cfg, 'test', notes=notes)
+    runner = launch.build_runner(cfg, 'test', notes=notes, check=not args.no_check)
     if not args.allow_missing:
         runner.register_hook(evaluation.RequireWeights())
-    metrics = runner.test()
+    metrics = launch.test(runner, not args.no_check)
     if cli.is_first_process():
         for what, path in (('predictions', args.out), ('pictures', pictures)):
             if path:

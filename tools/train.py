@@ -45,18 +45,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='go on if the loss or the norm of the gradients stays NaN or infinite',
     )
+    cli.add_check_arguments(parser)
     parser.add_argument('--seed', type=int, help='makes a run repeatable')
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> Runner:
+def main(argv: list[str] | None = None) -> Runner | None:
     """Train.
 
     Args:
         argv: The command line; default: that of the process.
 
     Returns:
-        The runner after the training, with the model in it.
+        The runner after the training, with the model in it; None with ``--check``.
 
     Raises:
         UserError: If something that the user gave does not fit.
@@ -67,9 +68,12 @@ def main(argv: list[str] | None = None) -> Runner:
 
     cfg, notes = read_config(args, args.keep_optimizer, args.from_scratch)
     apply_arguments(cfg, args)
-    runner = launch.build_runner(cfg, 'train', 'val', notes=notes, from_scratch=args.from_scratch)
+    settings = dict(notes=notes, from_scratch=args.from_scratch, check=not args.no_check)
+    if args.check:
+        return launch.check(cfg, 'train', 'val', **settings)
+    runner = launch.build_runner(cfg, 'train', 'val', **settings)
     words = sys.argv if argv is None else ['tools/train.py', *argv]
-    launch.train(runner, cli.repeat_command(words))
+    launch.train(runner, cli.repeat_command(words), not args.no_check)
     return runner
 
 
@@ -79,9 +83,9 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
     if args.from_scratch:
         launch.start_from_scratch(cfg)
-    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if args.amp:
         launch.check_amp()
+        wrapper = (cfg.get('optim_wrapper') or {}).get('type', 'OptimWrapper')
         if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise UserError(f'--amp cannot replace the optim_wrapper {wrapper}')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

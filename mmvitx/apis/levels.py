@@ -12,7 +12,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmvitx.apis.trial import find_dicts, leave_out_weights
+from mmvitx.apis.trial import leave_out_weights
+from mmvitx.engine.configs import find_dicts
 from mmvitx.errors import first_line
 
 SIZE = 512  # side of the images in pixels, for what takes any

@@ -46,7 +46,7 @@ def measure_speed(cfg: Config, samples: int = 64) -> list[str]:
     """
     if not cfg.get('train_dataloader'):
         raise UserError(f'the config {cfg.filename} has no train_dataloader to measure')
-    preflight.check_data(cfg, ('train',))
+    preflight.check_paths(cfg, ('train',))
     device = get_device()
     size = cfg.train_dataloader.batch_size
     size = min(size, ON_CPU) if device == 'cpu' else size

@@ -18,7 +18,7 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from torch import Tensor
 
-from mmvitx.engine.configs import walk
+from mmvitx.engine.configs import find_dicts
 from mmvitx.engine.randomness import seeded
 
 SIZE = (256, 320)  # height and width; the 900 queries of DINO need as many tokens
@@ -154,11 +154,6 @@ def predict(model: BaseModel, batch: dict[str, list]) -> list:
     model.eval()
     data = model.data_preprocessor(copy.deepcopy(batch), False)
     return model(**data, mode='predict')
-
-
-def find_dicts(node: Any) -> Iterator[dict]:
-    """Yield every dict in some settings, from the outside in."""
-    return (value for _, value in walk([node]) if isinstance(value, dict))
 
 
 def leave_out_weights(part: dict) -> None:

@@ -9,14 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from numbers import Integral
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from mmvitx.engine.randomness import seeded
 from mmvitx.engine.signals import STOPPING
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -101,8 +99,8 @@ def make_resumable(loader: DataLoader, seed: int) -> Batches | None:
     """Let a training's loader begin at any place, with the same samples as an undisturbed run.
 
     The random transforms of a sample are seeded by the seed of the run and the sample's place in
-    it, so neither the number of worker processes matters nor what came before; the generators
-    of the training itself are left as they are.
+    it, by :class:`mmvitx.engine.samples.Samples`. So neither the number of worker processes matters
+    nor what came before, and the generators of the training itself are left as they are.
 
     Args:
         loader: What mmengine built; changed in place.
@@ -113,24 +111,10 @@ def make_resumable(loader: DataLoader, seed: int) -> Batches | None:
     """
     if loader.batch_sampler is None:
         return None
-    dataset = loader.dataset
-    if not hasattr(dataset, '__getitems__'):
-        dataset.__getitems__ = partial(_load, dataset)  # what torch's loader calls, where it exists
     loader.generator = torch.Generator()  # workers' seeds would be drawn from the training's
     # the loader refuses to have it set, but has read nothing of it yet
     vars(loader)['batch_sampler'] = batches = Batches(loader.batch_sampler, seed)
     return batches
-
-
-def _load(dataset, indices):
-    samples = []
-    for index in indices:
-        if isinstance(index, Place):
-            with seeded(*index.seed):
-                samples.append(dataset[int(index)])
-        else:
-            samples.append(dataset[index])
-    return samples
 
 
 def guard_workers(loader: DataLoader) -> None:

@@ -146,6 +146,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
 
 
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tools that check a run before it begins."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        '--check',
+        action='store_true',
+        help='only check settings, data and one iteration; says all that is wrong, saves nothing',
+    )
+    group.add_argument(
+        '--no-check',
+        action='store_true',
+        help='check no settings and no data; an error of the host has its own traceback',
+    )
+
+
 def read_size(sides: Sequence[int]) -> tuple[int, int]:
     """Read ``--size``: a side, or height and width.
 

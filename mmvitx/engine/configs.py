@@ -140,6 +140,11 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
         yield from walk(value, where)
 
 
+def find_dicts(node: Any) -> Iterator[dict]:
+    """Yield every dict in some settings, from the outside in."""
+    return (value for _, value in walk([node]) if isinstance(value, dict))
+
+
 def shorten(names: Iterable) -> str:
     """List some names, and how many there are."""
     names = [str(name) for name in names]
@@ -219,15 +224,21 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> list[str]:
     return warnings
 
 
+def list_read(cfg: Config) -> set[str]:
+    """List the entries of a config that a run reads."""
+    read = {*inspect.signature(Runner.__init__).parameters, *READ}
+    model = cfg.get('model')
+    inside = isinstance(model, dict) and 'data_preprocessor' in model
+    return read - {'data_preprocessor'} if inside else read
+
+
 def _check_option(cfg: Config, option: str) -> Iterator[str]:
     """Yield a warning if nothing reads an option; refuse it if it is spelt much like another.
 
     mmengine would add a new entry. That is an error only where nothing can have been meant by it:
     the last part of a path may be new.
     """
-    read = {*inspect.signature(Runner.__init__).parameters, *READ}
-    if 'data_preprocessor' in (cfg.get('model') or {}):
-        read.remove('data_preprocessor')
+    read = list_read(cfg)
     parts = option.split('.')
     node = dict(cfg.items())
     for i, part in enumerate(parts):

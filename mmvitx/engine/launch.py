@@ -6,25 +6,39 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import init_dist
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-import mmvitx
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight, resume, signals
 from mmvitx.engine.cli import LAUNCHERS, is_first_process
+from mmvitx.engine.configs import walk
+from mmvitx.engine.explain import explain
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
+from mmvitx.engine.samples import guard_samples
+from mmvitx.engine.weights import (
+    check_pretrained,
+    check_teacher,
+    check_weights,
+    drop_pretrained,
+    note_start,
+    read_weights,
+)
 from mmvitx.errors import UserError, describe, is_full
 
 
@@ -36,7 +50,12 @@ class _TestRunner(Runner):
 
 
 def build_runner(
-    cfg: Config, *loops: str, notes: Sequence[str] = (), from_scratch: bool = False
+    cfg: Config,
+    *loops: str,
+    notes: Sequence[str] = (),
+    from_scratch: bool = False,
+    check: bool = True,
+    findings: list[str] | None = None,
 ) -> Runner:
     """Check all that a run needs, set up its processes and build the runner.
 
@@ -46,19 +65,27 @@ def build_runner(
         *loops: Those that will run, of ``train``, ``val``, ``test``.
         notes: What was printed before there was a log, for the log.
         from_scratch: Whether random weights are meant, so that no others are suggested.
+        check: Whether settings and data are checked; what the run needs anyway always is.
+        findings: Where to collect what is wrong; by default the first of it is raised.
 
     Raises:
         UserError: In one sentence, if data, checkpoint, output folder or processes are not as the
-            config says.
+            config says; also if findings are collected and the runner cannot be built.
     """
     train = 'train' in loops
-    _check_launcher(cfg)
+    weights = None
+    with _collecting(findings):
+        _check_launcher(cfg)
     name_unreadable_images()
-    preflight.check_data(cfg, loops)
-    preflight.add_label_checks(cfg, loops)
+    if check:
+        with _collecting(findings):
+            notes = [*notes, *_warn(cfg, preflight.check_settings(cfg))]
+        with _collecting(findings):
+            preflight.check_paths(cfg, loops)
     if train:
         _use_float32_without_accelerator(cfg)
-    weights = preflight.read_weights(cfg)
+    with _collecting(findings):
+        weights = read_weights(cfg)
     check_folder(cfg.work_dir, '--work-dir')
     if train and _is_main(cfg):
         claim_folder(cfg.work_dir)
@@ -71,26 +98,29 @@ def build_runner(
             print(f'The run goes on with the seed that it has, {resumed.meta["seed"]}')
         cfg.randomness = {**randomness, 'seed': resumed.meta['seed']}
     _add_hooks(cfg)
-    try:
+    if check and 'train' in loops:
+        add_hook(cfg, 'mmvitx.SanityHook')
+    with _explaining(cfg, check):
         if 'runner_type' in cfg:
             runner = RUNNERS.build(cfg)
         else:
             runner = (Runner if train else _TestRunner).from_cfg(cfg)
-    except (TypeError, ValueError) as e:
-        if not _is_setting(e):
-            raise
-        raise UserError(f'the config cannot be built: {e}') from e
     write_whole_files()
     _raise_log_errors(runner.logger)
     _write_to_log(runner.logger, notes)
-    taken = preflight.check_weights(weights, runner.model)
+    taken = check_weights(weights, runner.model)
     if train:
         if taken:
-            preflight.drop_pretrained(runner.model, taken)
-        preflight.check_pretrained(runner.model)
-        preflight.check_teacher(cfg, runner.model)
-        preflight.note_start(runner, weights, from_scratch)
-        if isinstance(runner, Runner):
+            drop_pretrained(runner.model, taken)
+        with _collecting(findings):
+            check_pretrained(runner.model)
+        note_start(runner, weights, from_scratch)
+    if isinstance(runner, Runner) and not findings:
+        for loop in loops:
+            with _collecting(findings), _explaining(cfg, check, runner.logger):
+                _build_loader(runner, loop, check)
+        if train:
+            check_teacher(runner.model, getattr(runner._train_dataloader, 'dataset', None))
             if _is_main(cfg) and _saves_in_work_dir(runner):
                 check_room(cfg.work_dir, resume.estimate_size(runner, resumed))
             if resumed:
@@ -100,19 +130,113 @@ def build_runner(
     return runner
 
 
-def train(runner: Runner, command: str) -> None:
+@contextmanager
+def _collecting(findings: list[str] | None) -> Iterator[None]:
+    """Put an error of the user's into a list, if there is one."""
+    try:
+        yield
+    except UserError as e:
+        if findings is None:
+            raise
+        findings.append(describe(e))
+
+
+@contextmanager
+def _explaining(
+    cfg: Config, check: bool = True, logger: logging.Logger | None = None
+) -> Iterator[None]:
+    """Turn an error of a host into a sentence with a setting's name; the log has its traceback."""
+    try:
+        yield
+    except Exception as e:
+        sentence = explain(e, cfg) if check and not is_full(e) else None
+        if sentence in (None, e):
+            raise
+        if logger is not None:
+            _write_to_log(logger, [traceback.format_exc()])
+        raise sentence from e
+
+
+def _build_loader(runner: Runner, loop: str, check: bool) -> None:
+    name = f'_{loop}_dataloader'
+    loader = getattr(runner, name)
+    if not isinstance(loader, dict):
+        return
+    loader = runner.build_dataloader(
+        loader,
+        seed=runner.seed,
+        diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
+    )
+    setattr(runner, name, loader)
+    guard_samples(loader, runner.cfg, name[1:], check)
+
+
+class _Enough(Exception):  # noqa: N818
+    """What was to be checked has been run."""
+
+
+class _EndHook(Hook):
+    """Ends a run after one iteration."""
+
+    priority = 'HIGHEST'  # before anything is saved
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        """End it."""
+        raise _Enough
+
+    after_test_iter = after_train_iter
+
+
+def check(cfg: Config, *loops: str, **settings: Any) -> None:
+    """Run all checks of a run, and one iteration of it; nothing is left in its work dir.
+
+    Args:
+        cfg: As of :func:`build_runner`.
+        *loops: As there.
+        **settings: As there.
+
+    Raises:
+        UserError: With all that is wrong, a line each.
+    """
+    findings: list[str] = []
+    is_new = not Path(cfg.work_dir).exists()
+    with _collecting(findings):
+        check_folder(cfg.work_dir, '--work-dir')
+        if is_new:
+            Path(cfg.work_dir).rmdir()
+    with TemporaryDirectory() as cfg.work_dir, _collecting(findings):
+        runner = build_runner(cfg, *loops, findings=findings, **settings)
+        for build, given in (
+            (runner.build_optim_wrapper, runner.optim_wrapper),
+            (runner.build_evaluator, runner._val_evaluator),
+            (runner.build_evaluator, runner._test_evaluator),
+        ):
+            with _collecting(findings), _explaining(runner.cfg):
+                if given is not None and not isinstance(given, Evaluator):
+                    build(given)
+        if not findings:
+            runner.register_hook(_EndHook())
+            with suppress(_Enough), _explaining(runner.cfg):
+                runner.train() if 'train' in loops else runner.test()
+    if findings:
+        raise UserError('\n       '.join(dict.fromkeys(findings)))
+    print('All checks passed, one iteration included; nothing was saved')
+
+
+def train(runner: Runner, command: str, check: bool = True) -> None:
     """Train; whatever ends it before its end says how to go on.
 
     Args:
         runner: From :func:`build_runner`.
         command: With which the training goes on.
+        check: Whether an error of a host becomes a sentence, where it comes from a setting.
 
     Raises:
         Stopped: A signal has asked the training to stop, and it has been saved.
         UserError: In one sentence; a full disk among others.
     """
     try:
-        with signals.listening():
+        with signals.listening(), _explaining(runner.cfg, check, runner.logger):
             runner.train()
     except Stopped as e:
         if is_first_process():
@@ -122,17 +246,21 @@ def train(runner: Runner, command: str) -> None:
                 print(f'\nstopped after {e.iterations} iterations, {what}', file=sys.stderr)
         raise
     except Exception as e:
-        if isinstance(e, ValueError) and 'loaded state dict' in str(e):  # torch, of an optimizer
-            raise UserError(
-                f'the optimizer of {runner._load_from} has other groups of parameters: see '
-                'optim_wrapper (paramwise_cfg, constructor) and frozen_stages, or start from its '
-                f'weights with --cfg-options load_from={runner._load_from}'
-            ) from e
         if not (isinstance(e, UserError) or is_full(e)):
             raise
         saved = _last_checkpoint(runner)
         hint = f'; the last checkpoint is {saved}, go on from it with {command}' if saved else ''
         raise UserError(describe(e) + hint) from e
+
+
+def test(runner: Runner, check: bool = True) -> dict[str, float]:
+    """Evaluate.
+
+    Raises:
+        UserError: An error of a host comes from a setting; in one sentence.
+    """
+    with _explaining(runner.cfg, check, runner.logger):
+        return runner.test()
 
 
 def _saves_in_work_dir(runner):
@@ -191,6 +319,13 @@ def _drop_pretrained(node: Any, in_backbone: bool) -> None:
                 _drop_pretrained(value, in_backbone or 'backbone' in str(key))
 
 
+def _warn(cfg: Config, warnings: Sequence[str]) -> list[str]:
+    warnings = [f'warning: {text}' for text in warnings]
+    if _is_main(cfg):
+        print(*warnings, sep='\n', end='\n' if warnings else '')
+    return warnings
+
+
 def _is_main(cfg: Config) -> bool:
     return not LAUNCHERS[cfg.launcher] or os.environ[LAUNCHERS[cfg.launcher][0]] == '0'
 
@@ -217,13 +352,6 @@ def _raise_log_errors(logger: logging.Logger) -> None:
 
     for handler in _log_files(logger):
         handler.handleError = partial(handle_error, handler)
-
-
-def _is_setting(error: Exception) -> bool:
-    """Whether an error says that a setting is wrong: of a backbone of ours, or of no one's."""
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    ours = str(Path(mmvitx.__file__).parent / 'models')
-    return files[-1].startswith(ours) or 'unexpected keyword argument' in str(error)
 
 
 def check_amp() -> None:
@@ -264,7 +392,7 @@ def _check_launcher(cfg: Config) -> None:
             f'--launcher {cfg.launcher} was asked for, but {", ".join(missing)} is not set in the '
             'environment: start it by tools/dist_train.sh, torchrun, srun or mpirun'
         )
-    sync = preflight.find_values(cfg.model, 'type', ('SyncBN', 'MMSyncBN'))
+    sync = [path for path, value in walk(cfg.model, 'model') if value in ('SyncBN', 'MMSyncBN')]
     if cfg.launcher != 'none' and get_device() == 'cpu' and sync:
         raise UserError(
             f'{sync[0]} is SyncBN, which does not run in several processes on a CPU: '
@@ -273,11 +401,14 @@ def _check_launcher(cfg: Config) -> None:
 
 
 def _init_processes(cfg: Config) -> None:
-    """Prepare a distributed run on a CPU; on accelerators mmengine does everything itself.
+    """Let the processes of a distributed run know each other, as mmengine does a little later.
 
-    mmengine would select a GPU, and hand DistributedDataParallel one.
+    On a CPU mmengine would select a GPU, and hand DistributedDataParallel one.
     """
-    if cfg.launcher == 'none' or get_device() != 'cpu':
+    if cfg.launcher == 'none':
+        return
+    if get_device() != 'cpu':
+        init_dist(cfg.launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
         return
     for name, theirs in zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), LAUNCHERS[cfg.launcher]):
         os.environ[name] = os.environ[theirs]

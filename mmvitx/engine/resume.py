@@ -11,6 +11,7 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mmvitx.checkpoints import CheckpointError, load_file
 from mmvitx.checkpoints.fitting import fit
@@ -20,7 +21,7 @@ from mmvitx.engine.batches import guard_workers, make_resumable
 from mmvitx.engine.cli import is_first_process
 from mmvitx.engine.files import UNFINISHED
 from mmvitx.engine.hooks.checkpoint import describe_settings
-from mmvitx.engine.preflight import Weights, lacks
+from mmvitx.engine.weights import Weights, lacks
 
 NEEDED = {'meta', 'message_hub', 'optimizer', 'state_dict'}  # of a checkpoint, to go on from it
 # What keeps images, or a size, from one sample or batch to the next.
@@ -185,20 +186,15 @@ def _list(changes, *starts):
 
 
 def prepare_data(runner: Runner, weights: Weights | None) -> None:
-    """Build the loader of a training, so that it begins where a checkpoint was written.
+    """Let the loader of a training begin where a checkpoint was written.
 
     Args:
-        runner: The runner, before it trains.
+        runner: The runner, before it trains, with its loader.
         weights: Of the checkpoint that it goes on from; None at the beginning of a run.
     """
-    if not isinstance(runner._train_dataloader, dict):
+    loader = runner._train_dataloader
+    if not isinstance(loader, DataLoader):
         return  # a custom loop's own
-    loader = runner.build_dataloader(
-        runner._train_dataloader,
-        seed=runner.seed,
-        diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
-    )
-    runner._train_dataloader = loader
     guard_workers(loader)
     batches = make_resumable(loader, runner.seed)
     kept = [name for name in WITH_MEMORY if f"{name}'" in str(runner.cfg.to_dict())]
