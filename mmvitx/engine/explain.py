@@ -20,8 +20,9 @@ from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import Registry
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
-import mmvitx
+import mmvitx.registry
 from mmvitx.engine.configs import walk
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError, first_line
@@ -75,11 +76,11 @@ def explain(error: Exception, cfg: Config, where: str = '') -> UserError | None:
     place = _Place(cfg, where)
     for frame in frames:
         place.enter(frame)
-    if not place.path:
-        if frames[-1].f_code is Runner.__init__.__code__:  # names the settings by itself
-            return UserError(f'the config cannot be run: {first_line(error)}')
-        return None
-    return UserError(_describe(error, place, frames[-1]))
+    if place.path:
+        return UserError(_describe(error, place, frames[-1]))
+    if frames[-1].f_globals.get('__name__') == Runner.__module__:  # names the settings by itself
+        return UserError(f'the config cannot be run: {_shorten(first_line(error))}')
+    return None
 
 
 class _Place:
@@ -117,7 +118,8 @@ class _Place:
             kind = type(owner).__name__.lower()
             self.split = next((split for split in ('val', 'test') if split in kind), 'train')
         elif isinstance(owner, nn.Module):
-            self._enter_module(owner)
+            if name != '__init__':  # then it is no part of a model yet
+                self._enter_module(owner)
         elif isinstance(owner, BaseTransform):
             self._find_type(owner, f'{self.split}_dataloader', 'pipeline')
         elif isinstance(owner, BaseMetric):
@@ -133,7 +135,7 @@ class _Place:
     def _enter_module(self, module: nn.Module) -> None:
         if not self.names:
             self.names = {id(each): name for name, each in module.named_modules()}
-        parts = ['model', *self.names.get(id(module), '').split('.')]
+        parts = f'model.{self.names.get(id(module), "")}'.rstrip('.').split('.')
         while parts[1:] and _get(self.cfg, '.'.join(parts)) is None:
             parts.pop()
         self.path = '.'.join(parts)
@@ -152,7 +154,8 @@ class _Place:
                 return
 
     def _find_type(self, owner: Any, start: str, under: str = '') -> None:
-        for path, node in walk(_get(self.cfg, start), start):
+        found = _get(self.cfg, start)
+        for path, node in [(start, found), *walk(found, start)]:
             kind = node.get('type') if isinstance(node, dict) else None
             kind = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
             if under in path and kind.split('.')[-1] == type(owner).__name__:
@@ -180,15 +183,16 @@ def _likeness(settings: Any, node: Any) -> int:
     return 1 + sum(key in settings and settings[key] == value for key, value in node.items())
 
 
-def _is_installed(frame: FrameType) -> bool:
+def _is_installed(frame: FrameType) -> Any:
     package = str(frame.f_globals.get('__name__')).partition('.')[0]
     path = Path(frame.f_code.co_filename)
-    return package in PACKAGES or 'site-packages' in path.parts or 'lib' in path.parts
+    # compiled code names a file that is not there
+    return package in PACKAGES or {'site-packages', 'lib'} & {*path.parts} or not path.is_file()
 
 
 def _describe(error: Exception, place: _Place, frame: FrameType) -> str:
     image = f' (for the image {place.image})' if place.image else ''
-    message = first_line(error) if str(error) else f'the check `{_source(error)}` fails'
+    message = _shorten(first_line(error)) if str(error) else f'the check `{_source(error)}` fails'
     if isinstance(error, KeyError):
         message = message.strip('\'"')
     unknown = re.match(r'(\S+) is not in the .* registry', message)
@@ -198,21 +202,29 @@ def _describe(error: Exception, place: _Place, frame: FrameType) -> str:
         return f'{place.path}.type is {unknown[1]!r}, which is not the name of a type{meant}'
     key = re.search(r"got (?:an unexpected|multiple values for) keyword argument '(\w+)'", message)
     if key and isinstance(place.settings, dict) and key[1] in place.settings:
-        kind = frame.f_locals.get('obj_cls')
-        known = list(inspect.signature(kind).parameters) if inspect.isclass(kind) else []
-        name = getattr(kind, '__name__', None) or place.settings.get('type', 'it')
-        return f'{place.path}.{key[1]}: {name} has no such setting{_suggest(key[1], known)}'
+        kind = frame.f_locals.get('obj_cls', DataLoader)
+        known = list(inspect.signature(kind).parameters)
+        meant = _suggest(key[1], known) or f'; it takes {", ".join(known)}'
+        return f'{place.path}.{key[1]}: {kind.__name__} has no such setting{meant}'
     if place.path.endswith('data_preprocessor') and frame.f_code.co_name != '__init__':
         message += f'; it gets what the pipeline of {place.split or "train"}_dataloader puts out'
+    if re.search("no attribute '_?gt_", message):
+        message += f'; does the pipeline of {place.split or "train"}_dataloader load annotations?'
     if 'loaded state dict' in message:  # torch, of an optimizer
         message += (
             '; see paramwise_cfg, constructor and frozen_stages, or start from the weights alone, '
             'with --cfg-options load_from=... in place of --resume'
         )
     if isinstance(error, IndexError) and 'class_weight' in (place.settings or {}):
-        message += '; MMSegmentation cannot weight classes and ignore labels: leave class_weight out'
+        message += (
+            '; MMSegmentation cannot weight classes and ignore labels: leave class_weight out'
+        )
     kind = '' if isinstance(error, AssertionError) else f'{type(error).__name__}: '
     return f'{place.path}{_show(place.settings)}: {kind}{message}{image}'
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) < 300 else f'{text[:297]}...'
 
 
 def _source(error: Exception) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from mmengine.fileio import LocalBackend, register_backend
@@ -145,7 +146,7 @@ def _sync(path):
 
 
 class WholeFiles(LocalBackend):
-    """mmengine's backend for local files, with :func:`unfinished` under it."""
+    """mmengine's backend for local files: writes them whole, and lists no hidden ones."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes; a checkpoint is on the disk when this returns."""
@@ -156,6 +157,11 @@ class WholeFiles(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text, as :meth:`put` does."""
         self.put(obj.encode(encoding), filepath)
+
+    def list_dir_or_file(self, *args: Any, **kwargs: Any) -> Iterator[str]:
+        """List a folder without what is hidden: ``.ipynb_checkpoints`` is no class of images."""
+        paths = super().list_dir_or_file(*args, **kwargs)
+        return (path for path in paths if not any(p.startswith('.') for p in Path(path).parts))
 
 
 def write_whole_files() -> None:

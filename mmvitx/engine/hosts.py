@@ -10,7 +10,8 @@ class Host(NamedTuple):
 
     title: str
     distribution: str  # as pip knows it
-    heads: tuple[str, ...]  # keys of the model under which num_classes counts the data's classes
+    head: str  # key of the model under which num_classes counts the classes of the data
+    labels: str  # where a packed sample has its labels
     dump: str  # metric that writes the predictions to a file
     visualizer: str
     hook: dict  # that draws every image of the test set, without its output folder
@@ -25,7 +26,8 @@ HOSTS = {
     'mmdet': Host(
         title='MMDetection',
         distribution='mmdet',
-        heads=('bbox_head', 'mask_head'),
+        head='bbox_head',
+        labels='gt_instances.labels',
         dump='mmdet.DumpDetResults',
         visualizer='mmdet.DetLocalVisualizer',
         hook=dict(type='mmdet.DetVisualizationHook', draw=True),
@@ -38,7 +40,8 @@ HOSTS = {
     'mmseg': Host(
         title='MMSegmentation',
         distribution='mmsegmentation',
-        heads=('decode_head', 'auxiliary_head'),
+        head='decode_head',
+        labels='gt_sem_seg.data',
         dump='mmengine.DumpResults',
         visualizer='mmseg.SegLocalVisualizer',
         hook=dict(type='mmseg.SegVisualizationHook', draw=True, interval=1),
@@ -48,7 +51,8 @@ HOSTS = {
     'mmpretrain': Host(
         title='MMPretrain',
         distribution='mmpretrain',
-        heads=('head',),
+        head='head',
+        labels='gt_label',
         dump='mmengine.DumpResults',
         visualizer='mmpretrain.UniversalVisualizer',
         hook=dict(type='mmpretrain.VisualizationHook', enable=True, interval=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -199,11 +200,12 @@ def check(cfg: Config, *loops: str, **settings: Any) -> None:
         UserError: With all that is wrong, a line each.
     """
     findings: list[str] = []
-    is_new = not Path(cfg.work_dir).exists()
+    folder = Path(cfg.work_dir).resolve()
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     with _collecting(findings):
-        check_folder(cfg.work_dir, '--work-dir')
-        if is_new:
-            Path(cfg.work_dir).rmdir()
+        check_folder(folder, '--work-dir')
+    if new:
+        shutil.rmtree(new[-1], ignore_errors=True)
     with TemporaryDirectory() as cfg.work_dir, _collecting(findings):
         runner = build_runner(cfg, *loops, findings=findings, **settings)
         for build, given in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ class Samples:
                 raise
             raise sentence from e
         if self.limit and isinstance(sample, dict):
-            self.limit.check(sample.get('data_samples'))
+            self.limit.check(sample)
         return sample
 
 
@@ -73,40 +74,61 @@ class Limit(NamedTuple):
         setting: Path of ``num_classes`` of the head that has the fewest.
         number: Its value.
         ignored: Labels that are no class.
+        where: Where a packed sample has its labels.
     """
 
     setting: str
     number: int
     ignored: tuple[int, ...]
+    where: str
 
-    def check(self, sample: Any) -> None:
-        """Check the labels of a sample as the hosts' pipelines pack it.
+    def check(self, sample: dict) -> None:
+        """Check the labels of a sample as the pipelines of its host pack it.
 
         Raises:
-            UserError: One is too large.
+            UserError: One is too large, or a label map does not fit its image.
         """
-        for kind, name in (('gt_instances', 'labels'), ('gt_sem_seg', 'data'), ('gt_label', '')):
-            labels = getattr(sample, kind, None)
-            labels = getattr(labels, name, None) if name else labels
-            if isinstance(labels, torch.Tensor) and labels.numel() and labels.max() >= self.number:
-                wrong = {*labels[labels >= self.number].unique().tolist()} - {*self.ignored}
-                if wrong:
-                    raise UserError(self._describe(sample, kind, max(wrong)))
+        packed = sample.get('data_samples')
+        labels = reduce(lambda node, name: getattr(node, name, None), self.where.split('.'), packed)
+        if not isinstance(labels, torch.Tensor) or not labels.numel():
+            return
+        if self.where.startswith('gt_sem_seg'):
+            _check_size(labels.shape, sample, packed)
+        if labels.max() >= self.number:
+            wrong = {*labels[labels >= self.number].unique().tolist()} - {*self.ignored}
+            if wrong:
+                raise UserError(self._describe(packed, max(wrong)))
 
-    def _describe(self, sample, kind, label):
-        path = getattr(sample, 'img_path', 'an image')
-        if kind != 'gt_sem_seg':
+    def _describe(self, packed, label):
+        path = getattr(packed, 'img_path', 'an image')
+        limit = f'{self.setting} is {self.number} (labels are counted from 0)'
+        if not self.where.startswith('gt_sem_seg'):
             return (
-                f'{path} has the label {label}, but {self.setting} is {self.number} (labels are '
-                'counted from 0): set it to the number of classes of the data'
+                f'{path} has the label {label}, but {limit}: set it to the number of classes of '
+                'the data'
             )
         head = self.setting.rpartition('.')[0]
         return (
-            f'the label map {getattr(sample, "seg_map_path", path)} holds the label {label}, but '
-            f'{self.setting} is {self.number} (labels are counted from 0), and '
-            f'{" and ".join(map(str, self.ignored))} for no class: if {label} is a class, set the '
-            f'number; if it is none, have it ignored with {head}.ignore_index={label} and '
-            f'val_evaluator.ignore_index={label}, and pad with it (seg_pad_val)'
+            f'the label map {getattr(packed, "seg_map_path", path)} holds the label {label}, but '
+            f'{limit}, and {" and ".join(map(str, self.ignored))} for no class: if {label} is a '
+            f'class, set the number; if it is none, have it ignored with {head}.ignore_index='
+            f'{label} and val_evaluator.ignore_index={label}, and pad with it (seg_pad_val)'
+        )
+
+
+def _check_size(shape: torch.Size, sample: dict, packed: Any) -> None:
+    """Check the shape (1, H, W) of a label map: that of its image, as it is or as it was loaded."""
+    name = f'the label map {getattr(packed, "seg_map_path", "of an image")}'
+    if shape[0] != 1 or len(shape) != 3:
+        raise UserError(
+            f'{name} is a picture of shape {tuple(shape)}: expected one number a pixel, as in a '
+            'PNG of grey levels or of palette indices'
+        )
+    sizes = [tuple(sample['inputs'].shape[-2:]), tuple(packed.metainfo.get('ori_shape', ())[:2])]
+    if tuple(shape[1:]) not in sizes:
+        raise UserError(
+            f'{name} has {shape[2]} x {shape[1]} pixels, but its image '
+            f'{getattr(packed, "img_path", "")} has {sizes[0][1]} x {sizes[0][0]}'
         )
 
 
@@ -115,19 +137,17 @@ def find_limit(cfg: Config) -> Limit | None:
 
     Auxiliary heads and those of a teacher do not count, nor do models with an open vocabulary.
     """
-    name = HOSTS[cfg.default_scope].heads[0]
-    model = cfg.get('model')
-    if 'language_model' in (model or ()):
-        return None
+    host = HOSTS[cfg.default_scope]
+    settings = dict(walk(cfg.get('model'), 'model'))
     found = {
         path: number
-        for path, number in walk(model, 'model')
+        for path, number in settings.items()
         if path.endswith('.num_classes')
         and isinstance(number, int)
-        and name in path.split('.')
+        and host.head in path.split('.')
         and 'teacher' not in path.split('.')
     }
-    if not found:
+    if not found or 'model.language_model' in settings:
         return None
     setting = min(found, key=found.get)
     ignored = {
@@ -135,4 +155,4 @@ def find_limit(cfg: Config) -> Limit | None:
         for path, value in walk(cfg.to_dict())
         if path.endswith('.ignore_index') and isinstance(value, int)
     }
-    return Limit(setting, found[setting], tuple(sorted(ignored | {255})))
+    return Limit(setting, found[setting], tuple(sorted(ignored | {255})), host.labels)

@@ -26,7 +26,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmvitx.apis.configs import read_config
 from mmvitx.checkpoints import load_file
-from mmvitx.engine import cli, configs, evaluation, launch, preflight
+from mmvitx.engine import cli, configs, evaluation, launch
 from mmvitx.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -224,18 +224,6 @@ TRAIN_ERRORS = {
         'image folder .*no does not exist',
     ),
     'evaluator': (['--cfg-options', 'val_evaluator.ann_file=no.json'], 'no.json does not exist'),
-    'no COCO JSON': (
-        ['--cfg-options', 'train_dataloader.dataset.ann_file=classes.txt'],
-        'classes.txt is no COCO JSON',
-    ),
-    'num_classes': (
-        ['--cfg-options', 'model.roi_head.bbox_head.num_classes=80'],
-        'has 3 classes .* model.roi_head.bbox_head.num_classes is 80',
-    ),
-    'classes': (
-        ['--cfg-options', 'train_dataloader.dataset.metainfo.classes=(bar,car)'],
-        r'lacks \(car\)',
-    ),
     'name of an option': (
         ['--cfg-options', 'optim_wraper.optimizer.lr=1'],
         'no optim_wraper; did you mean optim_wrapper.optimizer.lr?',
@@ -459,13 +447,11 @@ def test_test_says_what_is_wrong(trained, tool, tmp_path, error):
 
 
 def test_a_label_map_is_named_by_a_process_that_loads_it(
-    write_config, tool, tiny_data, tmp_path, capsys, monkeypatch
+    write_config, tool, tiny_data, tmp_path, capsys
 ):
-    """One of those that are not looked at before the run."""
     data = shutil.copytree(tiny_data, tmp_path / 'data')
     cv2.imwrite(str(data / 'masks/3.png'), np.full((64, 64), 9, np.uint8))
     train = tool('train')
-    monkeypatch.setattr(preflight, 'NUM_LABEL_MAPS', 1)
     options = ['--cfg-options', 'train_dataloader.num_workers=1']
     arguments = [write_config(tmp_path, 'mmseg', root=data), '--work-dir', str(tmp_path / 'work')]
     with pytest.raises(SystemExit) as exit:
@@ -474,6 +460,82 @@ def test_a_label_map_is_named_by_a_process_that_loads_it(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
     assert len(lines) == 1
     assert lines[0].startswith(f'error: the label map {data}/masks/3.png holds the label 9')
+
+
+def test_checks_change_nothing(trained, tool, tmp_path):
+    """Neither the weights that a run ends with nor what it evaluates."""
+    config = str(trained['mmdet'] / 'config/tiny_mmdet.py')
+    words = [config, '--work-dir', str(tmp_path), '--seed', '3', '--no-check']
+    assert 'SanityHook' not in {type(hook).__name__ for hook in tool('train').main(words).hooks}
+    folders = tmp_path, trained['mmdet']
+    unchecked, checked = (load_file(folder / 'epoch_1.pth')['state_dict'] for folder in folders)
+    assert all(torch.equal(value, checked[name]) for name, value in unchecked.items())
+    last = [next(folder.rglob('scalars.json')).read_text().splitlines()[-1] for folder in folders]
+    assert 'coco/bbox_mAP' in last[0]
+    metrics = [
+        {name: value for name, value in json.loads(line).items() if 'time' not in name}
+        for line in last
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_all_that_is_wrong_is_said_at_once(trained, tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = [
+        'train_cfg.max_epochs=0',
+        'train_dataloader.dataset.ann_file=no.json',
+        'val_evaluator.ann_file=nowhere.json',
+        'load_from=no.pth',
+        'optim_wrapper.optimizer.lr=-1',
+        'val_evaluator.metric=boxes',
+    ]
+    config = str(trained['mmdet'] / 'config/tiny_mmdet.py')
+    with pytest.raises(UserError) as error:
+        tool('train').main([config, '--check', '--cfg-options', *wrong])
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5
+    for line, part in zip(
+        lines, ('train_cfg.max_epochs', 'no.json', 'no.pth', 'optim_wrapper', 'val_evaluator')
+    ):
+        assert part in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_checks_that_find_nothing(trained, tool, tmp_path, monkeypatch, capfd, host):
+    monkeypatch.chdir(tmp_path)
+    folder = trained[host]
+    for name, words in ('train', []), ('test', [str(folder / 'epoch_1.pth')]):
+        tool(name).main([str(folder / f'config/tiny_{host}.py'), *words, '--check'])
+        assert 'All checks passed, one iteration included' in capfd.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_that_would_fail_does_not_cost_an_epoch(trained, tool, tmp_path):
+    config = str(trained['mmseg'] / 'config/tiny_mmseg.py')
+    for option, message in (
+        (
+            'val_dataloader.dataset.pipeline.0.imdecode_backend=no',
+            'dataset.pipeline.0 .*backend',
+        ),
+        ('model.test_cfg.mode=slyde', 'model .*: .*mode'),
+    ):
+        with pytest.raises(UserError, match=message):
+            tool('train').main([config, '--work-dir', str(tmp_path), '--cfg-options', option])
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_an_error_that_may_pass_is_a_warning(trained, tool, tmp_path, monkeypatch, capfd):
+    from mmseg.models import EncoderDecoder
+
+    def fail_once(self, *args, **kwargs):
+        monkeypatch.undo()
+        raise ValueError('matrix contains invalid numeric entries')
+
+    monkeypatch.setattr(EncoderDecoder, 'predict', fail_once)
+    config = str(trained['mmseg'] / 'config/tiny_mmseg.py')
+    assert tool('train').main([config, '--work-dir', str(tmp_path)]).iter == 2
+    assert 'WARNING - the first batch of the validation data' in capfd.readouterr().out
 
 
 def run(*args, **settings):
