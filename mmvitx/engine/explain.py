@@ -117,9 +117,10 @@ class _Place:
         elif isinstance(owner, BaseLoop):
             kind = type(owner).__name__.lower()
             self.split = next((split for split in ('val', 'test') if split in kind), 'train')
+        elif name == '__init__':
+            pass  # what is built has been found
         elif isinstance(owner, nn.Module):
-            if name != '__init__':  # then it is no part of a model yet
-                self._enter_module(owner)
+            self._enter_module(owner)
         elif isinstance(owner, BaseTransform):
             self._find_type(owner, f'{self.split}_dataloader', 'pipeline')
         elif isinstance(owner, BaseMetric):
@@ -220,20 +221,39 @@ def _describe(error: Exception, place: _Place, frame: FrameType) -> str:
             '; MMSegmentation cannot weight classes and ignore labels: leave class_weight out'
         )
     kind = '' if isinstance(error, AssertionError) else f'{type(error).__name__}: '
-    return f'{place.path}{_show(place.settings)}: {kind}{message}{image}'
+    return f'{place.path}{_show(place.settings, error, message)}: {kind}{message}{image}'
+
+
+def _find_key(settings: dict, error: Exception, message: str) -> str | None:
+    """Find the setting that a message is about: by its name, or else its value or type."""
+    if isinstance(error, (RuntimeError, IndexError)):  # they are about tensors
+        return None
+    words = re.findall(r"[\w.'-]+", message)
+    keys = {key: value for key, value in settings.items() if key not in ('type', '_scope_')}
+    named = [word.lower() for word in words if word.lower() in keys]
+    if named:
+        return named[0]
+    for describe in (repr, str, lambda value: f"'{type(value).__name__}'"):
+        found = [key for key, value in keys.items() if describe(value) in words]
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) < 300 else f'{text[:297]}...'
+    return text if len(text) < 200 else f'{text[:197]}...'
 
 
 def _source(error: Exception) -> str:
     return traceback.extract_tb(error.__traceback__)[-1].line
 
 
-def _show(settings: Any) -> str:
-    """Show the settings that are numbers, words or short lists, if there are not many."""
+def _show(settings: Any, error: Exception, message: str) -> str:
+    """Show the setting that is wrong, or else those that are numbers, words or short lists."""
     if isinstance(settings, (dict, list)):
+        key = _find_key(settings, error, message) if isinstance(settings, dict) else None
+        if key is not None:
+            return f'.{key} is {_shorten(repr(settings[key]))}'
         items = settings.items() if isinstance(settings, dict) else []
         shown = [f'{key}={value!r}' for key, value in items if len(repr(value)) < 30]
         return f' ({", ".join(shown[:6])})' if shown else ''

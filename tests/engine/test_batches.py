@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset
 
 from mmvitx.engine.batches import guard_workers, make_resumable
+from mmvitx.engine.samples import guard_samples
 
 
 class RandomNumbers(Dataset):
@@ -22,6 +24,8 @@ def read(workers: int, start: str | None = None) -> list[list[float]]:
         RandomNumbers(), batch_size=2, num_workers=workers, multiprocessing_context=start
     )
     guard_workers(loader)
+    cfg = Config(dict(default_scope='mmdet', model={}))
+    guard_samples(loader, cfg, 'train_dataloader', check=True)
     make_resumable(loader, seed=3)
     return [batch.tolist() for batch in loader]
 
