@@ -11,7 +11,7 @@ ERRORS = {
     'fewer than none': (['--val', '-3'], '^--val -3: expected at least 1$'),
     'seed': (['--seed', '-1'], '^--seed -1: expected at least 0$'),
     'file': (['--out', '{tmp_path}/file'], '^--out .*file is a file: name a folder$'),
-    'under a file': (['--out', '{tmp_path}/file/x'], '/file cannot be written .*another with --out$'),
+    'under a file': (['--out', '{tmp_path}/file/x'], 'file cannot be written .*with --out$'),
     'no place for files': (['--out', '/proc/digits'], 'cannot be written .*another with --out$'),
     'folder of something else': (['--out', '{tmp_path}'], 'give another folder'),
 }
