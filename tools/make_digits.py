@@ -32,13 +32,23 @@ def main(argv: list[str] | None = None) -> None:
     """Draw the dataset, unless it is there already with the same settings.
 
     Raises:
-        UserError: It cannot be written, or a package is missing.
+        UserError: An option does not fit, it cannot be written, or a package is missing.
     """
     args = parse_args(argv)
+    from pathlib import Path
+
     from mmvitx.datasets import make_digits
+    from mmvitx.engine.files import check_folder
     from mmvitx.errors import UserError
 
+    for option, least in dict(train=1, val=1, seed=0).items():
+        number = getattr(args, option)
+        if number is not None and number < least:
+            raise UserError(f'--{option} {number}: expected at least {least}')
     out = args.out or FOLDERS[args.task]
+    if Path(out).is_file():
+        raise UserError(f'--out {out} is a file: name a folder')
+    check_folder(Path(out).resolve().parent, '--out')
     try:
         print(f'digits: {make_digits(out, args.train, args.val, args.seed, args.task)}')
     except (ImportError, OSError) as e:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmvitx.engine import cli
+from mmvitx.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,44 +47,63 @@ def read_curves(work_dir: Path) -> tuple[dict[int, float], dict[str, dict[int, f
         work_dir: Folder of the training.
 
     Returns:
-        The loss by iteration, and for each metric its value by iteration.
-
-    Raises:
-        FileNotFoundError: No training was logged there.
+        The loss by iteration, and for each metric its value by iteration; both empty if no training
+        was logged there.
     """
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))  # the folders are named by time
     loss, metrics = {}, {}
     for log in logs:
         iteration = 0
-        for line in log.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:  # a run was killed while it wrote the line
-                continue
+        records = _read_records(log, 'step')
+        has_losses = any('loss' in record for record in records)
+        for record in records:
             if 'loss' in record:
                 # where a run was resumed, the later one counts from there on
                 if not iteration:
                     _drop_from(record['step'], loss, *metrics.values())
                 iteration = record['step']
                 loss[iteration] = record['loss']
-            elif iteration:
+            elif iteration or not has_losses:
                 # an evaluation's own step is the epoch in a training by epochs; in one by
                 # iterations it can lie behind the last loss that was logged
                 at = max(iteration, record['step'])
                 for name, value in _metrics(record).items():
                     metrics.setdefault(name, {})[at] = value
-    if not loss:
-        raise FileNotFoundError(
-            f'{work_dir} holds no log of a training (*/vis_data/scalars.json); '
-            'give the --work-dir of tools/train.py'
-        )
     return loss, metrics
 
 
 def read_test(work_dir: Path) -> dict[str, float]:
     """Read the metrics of the last `tools/test.py --work-dir WORK_DIR`; empty if there was none."""
     results = sorted(path for path in work_dir.glob('*/*.json') if path.stem == path.parent.name)
-    return _metrics(json.loads(results[-1].read_text())) if results else {}
+    for path in reversed(results):
+        for record in _read_records(path):
+            return _metrics(record)
+    return {}
+
+
+def _read_records(path: Path, *keys: str) -> list[dict]:
+    """Read the lines of a log, and warn of those that are no JSON or lack a key, as cut-off ones.
+
+    Args:
+        path: The log, with a JSON object a line.
+        *keys: What each line must have; their values and the loss must be numbers.
+    """
+    try:
+        lines = path.read_text(errors='replace').splitlines()
+    except OSError as e:
+        print(f'warning: {path} cannot be read ({e.strerror})', file=sys.stderr)
+        return []
+    records = []
+    for line in lines:
+        with suppress(json.JSONDecodeError, TypeError):  # the latter of what is no object
+            record = json.loads(line)
+            values = {'loss': 0, **record}
+            if all(isinstance(values.get(key), (int, float)) for key in ('loss', *keys)):
+                records.append(record)
+    if len(records) < len(lines):
+        bad = len(lines) - len(records)
+        print(f'warning: {path} has {bad} bad lines of {len(lines)}', file=sys.stderr)
+    return records
 
 
 def _metrics(record: dict) -> dict[str, float]:
@@ -117,7 +138,9 @@ def plot_curves(loss: dict[int, float], metrics: dict[str, dict[int, float]], pa
     left.set(title='training loss', xlabel='iteration', ylim=(0, None))
     for name, curve in chosen.items():
         right.plot(list(curve), list(curve.values()), marker='o', label=name)
-    right.set(title='on unseen data', xlabel='iteration', xlim=left.get_xlim(), ylim=(0, None))
+    right.set(title='on unseen data', xlabel='iteration', ylim=(0, None))
+    if loss:
+        right.set(xlim=left.get_xlim())
     if chosen:
         right.legend()
     for axes in (left, right):
@@ -134,12 +157,12 @@ def join_pictures(folder: Path, path: Path, count: int = 8) -> None:
         count: How many; they are taken evenly over the sorted names.
 
     Raises:
-        FileNotFoundError: There are no pictures.
+        UserError: There are no pictures.
     """
     plt = import_pyplot()
     pictures = sorted(p for p in folder.rglob('*') if p.suffix in ('.png', '.jpg'))
     if not pictures:
-        raise FileNotFoundError(
+        raise UserError(
             f'{folder} holds no pictures; draw some with tools/test.py --show-dir {folder}'
         )
     pictures = pictures[:: max(len(pictures) // count, 1)][:count]
@@ -162,7 +185,7 @@ def compare(work_dirs: list[Path]) -> None:
     runs = dict(zip(_own_names(work_dirs), (read_curves(folder)[1] for folder in work_dirs)))
     names = {name: None for curves in runs.values() for name in curves if name.endswith(HEADLINES)}
     if not names:
-        raise FileNotFoundError(f'no evaluation was logged in {", ".join(map(str, work_dirs))}')
+        raise UserError(f'no evaluation was logged in {", ".join(map(str, work_dirs))}')
     width = max(map(len, runs))
     figure, axes = plt.subplots(
         1, len(names), figsize=(5 * len(names), 4), layout='constrained', squeeze=False
@@ -218,6 +241,13 @@ def main(argv: list[str] | None = None) -> None:
     metrics = read_test(work_dir) or {
         name: curve[max(curve)] for name, curve in curves.items() if curve
     }
+    if not (loss or metrics):
+        raise UserError(
+            f'{work_dir} holds no log of a training that can be read (*/vis_data/scalars.json); '
+            'give the --work-dir of tools/train.py'
+        )
+    if not loss:
+        print(f'warning: no losses were logged in {work_dir}', file=sys.stderr)
     if metrics:
         print(table(metrics))
     plot_curves(loss, curves, work_dir / 'curves.png')
@@ -228,7 +258,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    try:
-        cli.run(main)
-    except FileNotFoundError as error:
-        sys.exit(f'error: {error}')
+    cli.run(main)

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from mmvitx.checkpoints.fitting import unwrap
 from mmvitx.checkpoints.official import count_parts
+from mmvitx.engine.files import check_folder
 from mmvitx.engine.hosts import HOSTS
 from mmvitx.errors import UserError
 
@@ -68,16 +69,21 @@ def write_predictions(cfg: Config, path: str) -> None:
     """Have the predictions written to a file.
 
     Raises:
-        UserError: It is not named ``*.pkl``.
+        UserError: It is not named ``*.pkl``, is a folder, or its folder cannot be written.
     """
-    if not path.endswith(('.pkl', '.pickle')):
-        raise UserError(f'--out {path}: expected a file that ends in .pkl')
-    Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
+    if not path.endswith(('.pkl', '.pickle')) or Path(path).is_dir():
+        raise UserError(f'--out {path}: expected a file that ends in .pkl, and no folder')
+    check_folder(Path(path).resolve().parent, '--out')
     cfg.test_evaluator.append(dict(type=HOSTS[cfg.default_scope].dump, out_file_path=path))
 
 
 def draw(cfg: Config, folder: str) -> str:
-    """Have every image drawn, and say where."""
+    """Have every image drawn, and say where.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    check_folder(folder, '--show-dir')
     host = HOSTS[cfg.default_scope]
     folder = str(Path(folder).resolve())  # mmdet puts a relative path under the work dir
     cfg.visualizer = {'type': host.visualizer, **(cfg.get('visualizer') or {})}

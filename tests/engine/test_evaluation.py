@@ -1,17 +1,20 @@
-"""A model is evaluated only if the checkpoint has filled it."""
+"""A model is evaluated if the checkpoint has filled it, and the results can be written."""
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
-from mmvitx.engine.evaluation import RequireWeights
+from mmvitx.engine import files
+from mmvitx.engine.evaluation import RequireWeights, draw, write_predictions
 from mmvitx.errors import UserError
 
 
@@ -117,3 +120,35 @@ def test_a_moving_average_is_loaded_beside(weights):
     del weights['head.bias']
     with pytest.raises(UserError, match=r'head \(1\)'):
         evaluate(weights, average=EMAHook())
+
+
+PLACES = {
+    'other suffix': (write_predictions, 'a.json', '^--out .*a.json: expected a file .* in .pkl'),
+    'folder': (write_predictions, 'folder.pkl', '^--out .*folder.pkl: .* no folder$'),
+    'under a file': (write_predictions, 'file/a.pkl', 'file cannot be written .* with --out$'),
+    'no place for files': (write_predictions, '/proc/x/a.pkl', 'cannot be written .* with --out$'),
+    'pictures in a file': (draw, 'file', 'file cannot be written .* with --show-dir$'),
+    'pictures under a file': (draw, 'file/x', 'cannot be written .* with --show-dir$'),
+    'no place for pictures': (draw, '/proc/x', 'cannot be written .* with --show-dir$'),
+}
+
+
+@pytest.mark.parametrize('case', PLACES)
+def test_a_place_that_cannot_be_written(tmp_path, case):
+    function, place, message = PLACES[case]
+    (tmp_path / 'folder.pkl').mkdir()
+    (tmp_path / 'file').touch()
+    cfg = Config(dict(default_scope='mmseg', test_evaluator=[]))
+    with pytest.raises(UserError, match=message):
+        function(cfg, str(tmp_path / place))
+
+
+@pytest.mark.parametrize(('function', 'name'), [(write_predictions, 'a.pkl'), (draw, 'pictures')])
+def test_a_place_that_is_read_only(tmp_path, monkeypatch, function, name):
+    def refuse(dir):
+        raise OSError(errno.EROFS, 'Read-only file system')
+
+    monkeypatch.setattr(files.tempfile, 'TemporaryFile', refuse)
+    cfg = Config(dict(default_scope='mmseg', test_evaluator=[]))
+    with pytest.raises(UserError, match=r'cannot be written \(Read-only file system\)'):
+        function(cfg, str(tmp_path / name))

@@ -76,10 +76,10 @@ def test_pictures_of_all_sizes_are_joined(report, tmp_path, capsys):
 
 
 def test_says_what_is_missing(report, tmp_path):
-    with pytest.raises(FileNotFoundError, match='no log of a training'):
+    with pytest.raises(UserError, match='no log of a training'):
         report.main([str(tmp_path)])
     log(tmp_path, '20260101_000000', [train(10, 3.0)])
-    with pytest.raises(FileNotFoundError, match='--show-dir'):
+    with pytest.raises(UserError, match='--show-dir'):
         report.main([str(tmp_path), '--show-dir', str(tmp_path / 'none')])
 
 
@@ -95,7 +95,7 @@ def test_runs_are_compared(report, tmp_path, capsys):
     assert lines[1] == ['scratch', '0.100', '0.200'] and lines[2] == ['pretrained', '0.300']
     assert cv2.imread(str(tmp_path / 'rcnn_pretrained/comparison.png')) is not None
     log(tmp_path / 'none', '20260101_000000', [train(10, 3.0)])
-    with pytest.raises(FileNotFoundError, match='no evaluation'):
+    with pytest.raises(UserError, match='no evaluation'):
         report.main([str(tmp_path / 'none'), str(tmp_path / 'none')])
 
 
@@ -127,3 +127,63 @@ def test_a_full_disk_leaves_no_half_of_a_figure(report, tmp_path, monkeypatch):
     with pytest.raises(UserError, match='curves.png cannot be written: No space .*; make room'):
         report.main([str(tmp_path)])
     assert list(tmp_path.glob('*.png')) == []
+
+
+def broken_logs(folder):
+    """Write the logs of two runs, each with a line that is right and two metrics, and bad ones."""
+    bad = ['{"lo', '7', '{"loss": 1.0}', '{"loss": "low", "step": 3}', '']
+    for i in (1, 2):
+        log(folder, f'2026010{i}_000000', [train(10 * i, 3.0), {'mIoU': 0.1 * i, 'step': 1}])
+        with (folder / f'2026010{i}_000000/vis_data/scalars.json').open('a') as file:
+            file.write('\n'.join(['', *bad, json.dumps(train(10 * i + 1, 2.0))]))
+    (folder / '20260103_000000/vis_data/scalars.json').mkdir(parents=True)
+    (folder / '20260104_000000/vis_data').mkdir(parents=True)
+    (folder / '20260104_000000/vis_data/scalars.json').write_bytes(b'\xff\x00{')
+
+
+def test_what_is_readable_is_used(report, tmp_path, capsys):
+    broken_logs(tmp_path)
+    report.main([str(tmp_path)])
+    loss, curves = report.read_curves(tmp_path)
+    assert loss == {10: 3.0, 11: 2.0, 20: 3.0, 21: 2.0}
+    assert curves == {'mIoU': {10: 0.1, 20: 0.2}}
+    out, err = capsys.readouterr()
+    assert out.split()[:2] == ['mIoU', '0.200']
+    lines = err.splitlines()[:4]
+    assert [line.split('.json')[1] for line in lines] == [
+        ' has 5 bad lines of 8',
+        ' has 5 bad lines of 8',
+        ' cannot be read (Is a directory)',
+        ' has 1 bad lines of 1',
+    ]
+    assert all(line.startswith('warning: ') for line in lines)
+
+
+def test_nothing_readable(report, tmp_path):
+    path = tmp_path / '20260101_000000/vis_data/scalars.json'
+    path.parent.mkdir(parents=True)
+    for text in ('', '{"lo', '[1]\n'):
+        path.write_text(text)
+        with pytest.raises(UserError, match='holds no log of a training that can be read'):
+            report.main([str(tmp_path)])
+    with pytest.raises(UserError, match=r'scalars.json holds no log'):
+        report.main([str(path)])
+
+
+def test_a_log_without_losses(report, tmp_path, capsys):
+    log(tmp_path, '20260101_000000', [{'mIoU': 0.5, 'step': 1}, {'mIoU': 0.25, 'step': 2}])
+    report.main([str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert out.split()[:2] == ['mIoU', '0.250']
+    assert err == f'warning: no losses were logged in {tmp_path}\n'
+    assert report.read_curves(tmp_path) == ({}, {'mIoU': {1: 0.5, 2: 0.25}})
+
+
+def test_a_broken_result_of_a_test_is_passed_over(report, tmp_path, capsys):
+    log(tmp_path, '20260101_000000', [train(10, 3.0)])
+    for time, text in (('20260101_000001', '{"mIoU": 0.5}'), ('20260101_000002', '{"mIo')):
+        (tmp_path / time).mkdir()
+        (tmp_path / time / f'{time}.json').write_text(text)
+    report.main([str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert out.split()[:2] == ['mIoU', '0.500'] and '1 bad lines of 1' in err
