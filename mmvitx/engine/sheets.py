@@ -41,7 +41,7 @@ def draw_sheet(dataset: Dataset, host: str, path: Path, count: int = 8) -> list[
 
     The host's own visualizer draws boxes, masks, label maps and classes. What cannot be drawn is
     a warning. The random number generators, the dataset and the visualizers of a run stay as they
-    are.
+    are. Of several processes only the first may call it: the visualizers of others draw nothing.
 
     Args:
         dataset: A dataset of one of the hosts, with its pipeline.
