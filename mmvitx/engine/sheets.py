@@ -41,7 +41,7 @@ def draw_sheet(dataset: Dataset, host: str, path: Path, count: int = 8) -> list[
 
     The host's own visualizer draws boxes, masks, label maps and classes. What cannot be drawn is
     a warning. The random number generators, the dataset and the visualizers of a run stay as they
-    are.
+    are. Of several processes only the first may call it: the visualizers of others draw nothing.
 
     Args:
         dataset: A dataset of one of the hosts, with its pipeline.
@@ -70,7 +70,7 @@ def draw_sheet(dataset: Dataset, host: str, path: Path, count: int = 8) -> list[
                     tiles[-1] = _draw(visualizer, image, truth, seen.unscaled)
     if failures:
         print_log(
-            f'{path}: {len(failures)} samples or their annotations could not be drawn; the first '
+            f'{len(failures)} of the samples for {path} could not be drawn completely; the first '
             f'error is: {failures[0]}',
             logger='current',
             level=logging.WARNING,
@@ -101,7 +101,7 @@ def _build_visualizer(host: str, metainfo: dict) -> Visualizer:
         hues = (0.618 * i % 1 for i in range(len(classes)))
         palette = [[int(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.8, 1)] for hue in hues]
     visualizer.dataset_meta = dict(classes=classes, palette=[tuple(colour) for colour in palette])
-    visualizer.alpha, visualizer.line_width = 0.5, 1.5
+    visualizer.alpha, visualizer.line_width = 0.6, 1.5
     visualizer.dpi = DPI
     visualizer.fig_save.set_dpi(DPI)
     return visualizer
@@ -159,7 +159,8 @@ def _split(inputs: Any, truths: Any) -> Iterator[tuple[Tensor, Any]]:
     """Yield the images of a sample with their annotations: branches, views, frames, or one."""
     if isinstance(inputs, dict):
         for branch, images in inputs.items():
-            yield from _split(images, truths[branch])
+            if images is not None:  # as the supervised branch of what has no labels
+                yield from _split(images, truths[branch])
     elif isinstance(inputs, (list, tuple)) or inputs.ndim > 3:
         truths = getattr(truths, 'video_data_samples', truths)
         if not isinstance(truths, (list, tuple)):
