@@ -43,7 +43,7 @@ def build_datasets(cfg: Config, splits: Sequence[str] = ()) -> Iterator[tuple[st
         found.pop('test', None)
     check_folder(cfg.work_dir, '--work-dir')
     name_unreadable_images()
-    preflight.check_data(cfg, tuple(splits or found))
+    preflight.check_paths(cfg, tuple(splits or found))
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         for split in splits or found:
             yield split, DATASETS.build(found[split])
