@@ -12,7 +12,7 @@ import os
 from math import isfinite
 from typing import Any, NamedTuple
 
-from mmvitx.datasets.images import read_headers
+from mmvitx.datasets.images import Header, find_unreadable, read_headers
 from mmvitx.engine.configs import shorten
 from mmvitx.errors import UserError
 
@@ -50,8 +50,8 @@ class Examined(NamedTuple):
     Attributes:
         lines: What was found, each with its count and the first case; empty for a clean file.
         coco: A mended copy of the content; None if MMDetection reads the file as it is.
-        as_stored: Whether all images that EXIF turns are annotated as they are stored, so that they
-            have to be loaded that way: ``color_type='color_ignore_orientation'``.
+        as_stored: Whether the images that EXIF turns are all annotated as they are stored, and so
+            must be loaded without turning them: ``color_type='color_ignore_orientation'``.
     """
 
     lines: list[str]
@@ -78,29 +78,34 @@ class _Examination:
     def __init__(self, split: Split, where: str, setting: str) -> None:
         self.split = split
         self.where = where
-        self.found: dict[str, tuple[int, str]] = {}  # count and first case
+        self.found: dict[str, tuple[int, Any]] = {}  # count and first case
         self.coco, self.mended = _read(split.path, setting)
         if split.training and 'annotations' not in self.coco:
             raise _no_coco(split.path, 'it has no list "annotations"')
         self.as_stored = False
-        self.unused: set = set()  # ids of images that are left out
+        self.left_out: set = set()  # ids of images
 
     def run(self) -> Examined:
         categories = self._take_categories()
         images = self._take_images()
         annotations = self._take_annotations(images, categories)
         lines = [f'{what}: {n:,} (first: {first})' for what, (n, first) in self.found.items()]
-        coco = None
-        if self.mended:
-            coco = {**self.coco, 'categories': categories, 'images': list(images.values())}
-            if 'annotations' in coco:
-                coco['annotations'] = annotations
-        return Examined(lines, coco, self.as_stored)
+        coco = {**self.coco, 'categories': categories, 'images': list(images.values())}
+        if 'annotations' in coco:
+            coco['annotations'] = annotations
+        return Examined(lines, coco if self.mended else None, self.as_stored)
 
-    def _count(self, what: str, case: Any, mended: bool = False) -> None:
+    def _count(self, what: str, case: Any) -> None:
         n, first = self.found.get(what, (0, case))
         self.found[what] = n + 1, first
-        self.mended |= mended
+
+    def _mend(self, what: str, case: Any) -> None:
+        self.mended = True
+        self._count(what, case)
+
+    def _leave_out(self, what: str, image: dict) -> None:
+        self.left_out.add(image['id'])
+        self._mend(f'{what}, left out', image['file_name'])
 
     def _nothing(self, what: str) -> UserError:
         found = '; '.join(f'{text}: {n:,}' for text, (n, _) in self.found.items())
@@ -111,23 +116,20 @@ class _Examination:
         )
 
     def _take_categories(self) -> list[dict]:
-        """Take the categories, those of the config's classes first if the file lacks some."""
-        path, classes = self.split.path, self.split.classes
-        categories = self.coco['categories']
+        """Take the categories; of a file that lacks some classes, put those of the config first."""
+        path, classes, categories = self.split.path, self.split.classes, self.coco['categories']
         ids = {one['id'] for one in categories}
         if len(ids) < len(categories):
             raise _no_coco(path, 'two categories have the same "id"')
-        if classes is None:
-            return categories
         by_name = {one['name']: one for one in categories}
-        missing = [name for name in classes if name not in by_name]
-        if len(missing) == len(classes):
+        missing = [name for name in classes or () if name not in by_name]
+        if missing and len(missing) == len(classes):
             raise UserError(
                 f'{self.where} names classes that {path} lacks ({shorten(missing)}): its '
                 f'categories are {shorten(by_name)}; set {self.where}.metainfo.classes'
             )
-        order = [one['name'] for one in categories if one['name'] in classes]
-        if order != [name for name in classes if name in by_name]:
+        order = [one['name'] for one in categories if one['name'] in (classes or ())]
+        if order != [name for name in classes or () if name in by_name]:
             # mmdet takes the file's order and gives the labels wrong names
             raise UserError(
                 f'the classes of {self.where} ({shorten(classes)}) must be in the order of the '
@@ -137,122 +139,104 @@ class _Examination:
             return categories
         free = (i for i in itertools.count(1) if i not in ids)
         for name in missing:  # mmdet would number the others as if it were no class
-            self._count('classes that the file lacks, added without objects', name, mended=True)
+            self._mend('classes that the file lacks, added without objects', name)
             by_name[name] = dict(id=next(free), name=name)
         others = [one for one in categories if one['name'] not in classes]
         return [by_name[name] for name in classes] + others
 
     def _take_images(self) -> dict[Any, dict]:
-        """Take the images that can be loaded, by id, and set their sizes to those loaded."""
-        images: dict[Any, dict] = {}
-        ambiguous = []
+        """Take the images that can be used, by id, and set their sizes to those loaded."""
+        named: dict[Any, dict[str, dict]] = {}
         for i, image in enumerate(self.coco['images']):
-            known = image if isinstance(image, dict) else {}
-            key, name = known.get('id'), known.get('file_name')
+            given = image if isinstance(image, dict) else {}
+            key, name = given.get('id'), given.get('file_name')
             if not isinstance(key, (int, float, str)) or not isinstance(name, str):
-                self.unused.add(str(key))
-                what = 'images without an id or file_name, left out'
-                self._count(what, f'entry {i}', mended=True)
-            elif image['id'] not in images:
-                images[image['id']] = image
-            elif images[image['id']]['file_name'] == image['file_name']:
-                self._count('images listed again', image['file_name'])
-            else:
-                ambiguous.append(image)
-        for image in ambiguous + [images[one['id']] for one in ambiguous if one['id'] in images]:
-            images.pop(image['id'], None)
-            self.unused.add(image['id'])
-            what = 'images whose id belongs to several, left out'
-            self._count(what, image['file_name'], mended=True)
-        self._take_sizes(images)
+                self.left_out.add(str(key))
+                self._mend('images without an id or file_name, left out', f'entry {i}')
+                continue
+            files = named.setdefault(key, {})
+            if name in files:
+                self._count('images listed again', name)
+            files[name] = image
+        for files in named.values():
+            for image in files.values() if len(files) > 1 else ():
+                self._leave_out('images whose id belongs to several', image)
+        images = {key: next(iter(files.values())) for key, files in named.items()}
+        self._take_sizes({k: one for k, one in images.items() if k not in self.left_out})
+        images = {key: image for key, image in images.items() if key not in self.left_out}
         if not images:
             raise self._nothing('image that can be used')
         return images
 
     def _take_sizes(self, images: dict[Any, dict]) -> None:
-        split = self.split
-        headers = {}
-        if split.folder is not None:
-            paths = {
-                key: os.path.join(split.folder, one['file_name']) for key, one in images.items()
-            }
+        split, folder = self.split, self.split.folder
+        headers: dict[Any, Header | None] = {}
+        if folder is not None:
+            paths = {key: os.path.join(folder, one['file_name']) for key, one in images.items()}
             read = read_headers(paths.values())
             headers = {key: read[path] for key, path in paths.items()}
-            self._count_unreadable([paths[key] for key, header in headers.items() if not header])
+            missing, damaged = find_unreadable(read)
+            if missing and len(missing) == len(read):
+                raise UserError(
+                    f'the image folder {folder or "."} holds none of the images of {split.path}, '
+                    f'as {os.path.relpath(missing[0], folder or ".")}: name the right one with '
+                    f'--cfg-options {self.where}.data_prefix.img=...'
+                )
+            for what, found in (('missing', missing), ('damaged', damaged)):
+                for path in found:
+                    self._count(f'image files {what}', path)
 
-        # how the images that EXIF turns are annotated, where their sizes tell
-        stored, shown = set(), set()
-        for key, header in headers.items():
-            if header and header.turned and header.width != header.height:
-                size = _size(images[key])
-                if size == (header.width, header.height):
-                    stored.add(key)
-                elif size == (header.height, header.width):
-                    shown.add(key)
-        self.as_stored = bool(split.oriented and stored and not shown)
-        oriented = split.oriented and not self.as_stored
-        for key in () if split.oriented is None else stored if oriented else shown:
-            what = 'images turned by EXIF but annotated in the other frame, left out'
-            self._leave_out(images, key, what)
-
-        for key, image in list(images.items()):
+        # of images that EXIF turns: whether they are annotated as stored, where their sizes tell
+        stored = {
+            key: _size(images[key]) == header.size(oriented=False)
+            for key, header in headers.items()
+            if header and split.oriented is not None and header.width != header.height
+            if header.turned and _size(images[key]) in (header.size(False), header.size(True))
+        }
+        self.as_stored = bool(split.oriented and stored and all(stored.values()))
+        oriented = bool(split.oriented and not self.as_stored)
+        for key, image in images.items():
             header, size = headers.get(key), _size(image)
-            if header and (not header.turned or split.oriented is not None or not size):
-                turned = header.turned and oriented
-                right = (header.height, header.width) if turned else (header.width, header.height)
-                if size != right:
+            if stored.get(key) == oriented:
+                self._leave_out('images turned by EXIF but annotated in the other frame', image)
+            elif header and (not header.turned or split.oriented is not None):
+                if stored.get(key) and self.as_stored:
+                    what = 'images turned by EXIF but annotated as stored, loaded so'
+                    self._count(what, image['file_name'])
+                if size != header.size(oriented):
                     what = 'images whose size is missing or not that of the file, corrected'
-                    self._count(what, image['file_name'], mended=True)
-                    image['width'], image['height'] = right
+                    self._mend(what, image['file_name'])
+                    image['width'], image['height'] = header.size(oriented)
             elif not size:
-                self._leave_out(images, key, 'images of unknown size, left out')
-
-    def _count_unreadable(self, paths: list[str]) -> None:
-        missing = [path for path in paths if not os.path.exists(path)]
-        if missing and len(missing) == len(self.coco['images']):
-            raise UserError(
-                f'the image folder {self.split.folder or "."} holds none of the images of '
-                f'{self.split.path}, as {os.path.relpath(missing[0], self.split.folder or ".")}: '
-                f'name the right one with --cfg-options {self.where}.data_prefix.img=...'
-            )
-        absent = set(missing)
-        for path in paths:
-            self._count('image files missing' if path in absent else 'image files damaged', path)
-
-    def _leave_out(self, images: dict[Any, dict], key: Any, what: str) -> None:
-        self._count(what, images.pop(key)['file_name'], mended=True)
-        self.unused.add(key)
+                self._leave_out('images of unknown size', image)
 
     def _take_annotations(self, images: dict[Any, dict], categories: list[dict]) -> list[dict]:
-        split = self.split
-        classes = split.classes
+        split, classes = self.split, self.split.classes
         known = {one['id'] for one in categories}
         learnt = {one['id'] for one in categories if classes is None or one['name'] in classes}
         skipped = ', which training leaves out' if split.training else ''
-        taken = []
-        ids: set = set()
-        renumber = False
+        taken, ids, usable = [], set(), 0
         labelled = set()  # ids of images with an object of the classes, usable or not
-        usable = 0
+        renumber = False
         for i, ann in enumerate(self.coco.get('annotations') or ()):
             if not isinstance(ann, dict):
-                self._count('annotations that are no objects, left out', f'entry {i}', mended=True)
+                self._mend('annotations that are no objects, left out', f'entry {i}')
                 continue
             number = ann.get('id')
             name = f'annotation {number}'
             if type(number) is not int or number in ids or (number < 1 and not split.training):
                 # pycocotools takes the object 0 for one that was not found
                 renumber = True
-                what = 'annotations whose id is missing, taken or below 1, numbered anew'
-                self._count(what, name, mended=True)
+                self._mend('annotations whose id is missing, taken or below 1, numbered anew', name)
             else:
                 ids.add(number)
-            image_id = self._find(ann, 'image_id', images)
-            category_id = self._find(ann, 'category_id', known)
+            image_id = self._find(ann, 'image_id', images, name)
+            category_id = self._find(ann, 'category_id', known, name)
             if image_id is None or category_id is None:
                 continue
             image = images[image_id]
-            if not self._mend_box(ann, image):
+            name = f'{name} of {image["file_name"]}'
+            if not self._mend_box(ann, image, name):
                 continue
             taken.append(ann)
             if category_id not in learnt:
@@ -260,83 +244,70 @@ class _Examination:
                 continue
             labelled.add(image_id)
             x, y, w, h = ann['bbox']
-            case = (ann, image)
             if ann.get('ignore'):
-                self._count(f'objects marked as ignored{skipped}', _name(*case))
+                self._count(f'objects marked as ignored{skipped}', name)
             elif w < 1 or h < 1 or ann['area'] <= 0:
-                self._count(f'boxes smaller than a pixel{skipped}', _name(*case))
-            elif min(x + w, image['width']) <= max(x, 0) or min(y + h, image['height']) <= max(
-                y, 0
-            ):
-                self._count(f'boxes outside their image{skipped}', _name(*case))
-            elif (not split.masks or self._mend_mask(ann, image)) and not ann.get('iscrowd'):
+                self._count(f'boxes smaller than a pixel{skipped}', name)
+            elif not (x + w > 0 and x < image['width'] and y + h > 0 and y < image['height']):
+                self._count(f'boxes outside their image{skipped}', name)
+            elif (not split.masks or self._mend_mask(ann, image, name)) and not ann.get('iscrowd'):
                 usable += 1
-        if renumber:
-            for i, ann in enumerate(taken, 1):
-                ann['id'] = i
+        for i, ann in enumerate(taken if renumber else (), 1):
+            ann['id'] = i
         for key, image in images.items():
+            what = ''
             if split.filter_empty and key not in labelled:
-                self._count('images without objects, which training leaves out', image['file_name'])
+                what = 'without objects'
             elif min(image['width'], image['height']) < split.min_size:
-                what = f'images smaller than {split.min_size} px, which training leaves out'
-                self._count(what, image['file_name'])
+                what = f'smaller than {split.min_size} px'
+            if what:
+                self._count(f'images {what}, which training leaves out', image['file_name'])
         if split.training and not usable:
             masks = ' with a segmentation that can be used' if split.masks else ''
             raise self._nothing(f'object of the classes{masks}')
         return taken
 
-    def _find(self, ann: dict, key: str, known: Any) -> Any:
+    def _find(self, ann: dict, key: str, known: Any, name: str) -> Any:
         """Find the image or category that an annotation belongs to; None if there is none."""
-        value = ann.get(key, [])
-        try:
-            if value in known:
-                return value
-        except TypeError:
-            what = f'annotations without {key}, left out'
-            self._count(what, f'annotation {ann.get("id")}', mended=True)
+        value = ann.get(key)
+        if value.__hash__ is None or key not in ann:
+            self._mend(f'annotations without {key}, left out', name)
             return None
-        try:
-            other = int(value) if isinstance(value, str) else str(value)
-        except ValueError:
-            other = None
+        if value in known:
+            return value
+        other: Any = str(value)
+        if isinstance(value, str):
+            other = int(value) if value.strip().isdecimal() else None
         if other in known:
-            what = f'values of {key} that are text instead of a number or the reverse, corrected'
-            self._count(what, f'annotation {ann.get("id")}', mended=True)
+            what = 'text instead of a number or the reverse'
+            self._mend(f'annotations whose {key} is {what}, corrected', name)
             ann[key] = other
             return other
-        unused = key == 'image_id' and (value in self.unused or other in self.unused)
-        kind = 'images' if key == 'image_id' else 'categories'
-        what = (
-            'annotations of images that are left out'
-            if unused
-            else f'annotations of unknown {kind}'
-        )
-        self._count(what, f'annotation {ann.get("id")}')
+        what = f'of an unknown {key}'
+        if key == 'image_id' and self.left_out & {value, other}:
+            what = 'of images that are left out'
+        self._count(f'annotations {what}', name)
         return None
 
-    def _mend_box(self, ann: dict, image: dict) -> bool:
+    def _mend_box(self, ann: dict, image: dict, name: str) -> bool:
         """Complete what is said of an object apart from its mask; False if it has no box."""
-        if not _is_box(ann.get('bbox')):
-            box = _find_box(ann.get('segmentation'), image)
-            what = 'boxes that are missing or not four finite numbers, ' + (
-                'taken from the segmentation' if box else 'left out'
-            )
-            self._count(what, _name(ann, image), mended=True)
+        box = ann.get('bbox')
+        if not (isinstance(box, list) and len(box) == 4 and _is_finite(box)):
+            ann['bbox'] = box = _find_box(ann.get('segmentation'), image)
+            done = 'taken from the segmentation' if box else 'left out'
+            self._mend(f'boxes that are missing or not four finite numbers, {done}', name)
             if not box:
                 return False
-            ann['bbox'] = box
-        if not _is_number(ann.get('area')):
-            what = 'objects without an area, for which that of the box is taken'
-            self._count(what, _name(ann, image), mended=True)
-            ann['area'] = ann['bbox'][2] * ann['bbox'][3]
+        if not _is_finite([ann.get('area')]):
+            self._mend('objects without an area, for which that of the box is taken', name)
+            ann['area'] = box[2] * box[3]
         crowd = ann.get('iscrowd', 0 if self.split.training else None)
         if crowd not in (0, 1):
+            self._mend('objects whose iscrowd is missing or neither 0 nor 1, corrected', name)
             ann['iscrowd'] = int(crowd == '1')
-            what = 'objects whose iscrowd is missing or neither 0 nor 1, corrected'
-            self._count(what, _name(ann, image), mended=True)
         return True
 
-    def _mend_mask(self, ann: dict, image: dict) -> bool:
+    def _mend_mask(self, ann: dict, image: dict, name: str) -> bool:
         """Keep the polygons that can be drawn; if there are none, have the object ignored."""
         given = ann.get('segmentation')
         if isinstance(given, dict):
@@ -349,21 +320,16 @@ class _Examination:
             kind = 'polygons of two points, an odd length or without finite coordinates'
             if drawable:
                 if len(drawable) < len(polygons):
-                    what = f'objects with {kind}, which are left out'
-                    self._count(what, _name(ann, image), mended=True)
+                    self._mend(f'objects with {kind}, which are left out', name)
                     ann['segmentation'] = drawable
                 return True
             kind = kind if given else 'no segmentation'
-        self._count(f'objects with {kind}, ignored', _name(ann, image), mended=True)
+        self._mend(f'objects with {kind}, ignored', name)
         # a crowd is neither learnt nor counted as missed; its box is the region to ignore
         x, y, w, h = ann['bbox']
         ann['iscrowd'] = 1
         ann['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
         return False
-
-
-def _name(ann: dict, image: dict) -> str:
-    return f'annotation {ann.get("id")} of {image["file_name"]}'
 
 
 def _read(path: str, setting: str) -> tuple[dict, bool]:
@@ -395,9 +361,8 @@ def _read(path: str, setting: str) -> tuple[dict, bool]:
         if not isinstance(coco.get(key, [] if key == 'annotations' else None), list):
             raise _no_coco(path, f'it has no list "{key}"')
     for one in coco['categories']:
-        if not isinstance(one, dict) or not isinstance(one.get('id'), (int, str)):
-            raise _no_coco(path, 'a category lacks its "id" or "name"')
-        if not isinstance(one.get('name'), str):
+        given = one if isinstance(one, dict) else {}
+        if not isinstance(given.get('id'), (int, str)) or not isinstance(given.get('name'), str):
             raise _no_coco(path, 'a category lacks its "id" or "name"')
     return coco, json.detect_encoding(text) != 'utf-8'
 
@@ -409,55 +374,43 @@ def _no_coco(path: str, reason: str) -> UserError:
     )
 
 
-def _size(image: dict) -> tuple[int, int] | None:
+def _size(image: dict) -> tuple[float, float] | None:
     size = image.get('width'), image.get('height')
-    return size if all(_is_number(one) and one > 0 for one in size) else None
+    return size if _is_finite(size) and min(size) > 0 else None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and isfinite(value)
-
-
-def _is_box(box: Any) -> bool:
+def _is_finite(values: Any) -> bool:
+    """Whether all are numbers, neither NaN nor infinite; as fast as the largest files need."""
     try:
-        x, y, w, h = box
-        return isfinite(x + y + w + h)
-    except (TypeError, ValueError, OverflowError):
+        return isfinite(sum(values))
+    except (TypeError, OverflowError):
         return False
 
 
 def _is_polygon(points: Any) -> bool:
-    try:
-        finite = isfinite(sum(points)) and min(points) > -FAR and max(points) < FAR
-        return finite and len(points) >= 6 and len(points) % 2 == 0
-    except (TypeError, ValueError, OverflowError):
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2 or not _is_finite(points):
         return False
+    return min(points) > -FAR and max(points) < FAR
 
 
 def _is_run_length(code: dict, image: dict) -> bool:
-    counts = code.get('counts')
-    if code.get('size') != [image['height'], image['width']]:
-        return False
-    if isinstance(counts, str):
-        return bool(counts)
-    try:
-        return min(counts) >= 0 and sum(counts) == image['height'] * image['width']
-    except (TypeError, ValueError):
-        return False
+    size, counts = [image['height'], image['width']], code.get('counts')
+    if code.get('size') != size or not counts or isinstance(counts, str):
+        return code.get('size') == size and bool(counts)
+    return _is_finite(counts) and min(counts) >= 0 and sum(counts) == size[0] * size[1]
 
 
 def _find_box(segmentation: Any, image: dict) -> list[float] | None:
     """Find the box around a segmentation, [x, y, w, h]; None if there is none."""
-    if isinstance(segmentation, dict):
+    if isinstance(segmentation, dict) and _is_run_length(segmentation, image):
         from pycocotools import mask
 
-        if not _is_run_length(segmentation, image):
-            return None
         if isinstance(segmentation['counts'], list):
             segmentation = mask.frPyObjects(segmentation, *segmentation['size'])
         return mask.toBbox(segmentation).tolist()
-    polygons = [one for one in segmentation or () if _is_polygon(one)]
-    if not polygons:
+    polygons = segmentation if isinstance(segmentation, list) else []
+    points = [value for one in polygons if _is_polygon(one) for value in one]
+    if not points:
         return None
-    x, y = ([v for one in polygons for v in one[start::2]] for start in (0, 1))
+    x, y = points[::2], points[1::2]
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]

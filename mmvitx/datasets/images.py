@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -32,12 +33,24 @@ class Header(NamedTuple):
         """Whether viewers, and OpenCV by default, turn the image by 90 or 270 degrees."""
         return self.orientation >= 5
 
+    def size(self, oriented: bool) -> tuple[int, int]:
+        """Width and height as loaded, turned by the EXIF orientation or not."""
+        turned = oriented and self.turned
+        return (self.height, self.width) if turned else (self.width, self.height)
+
 
 def read_headers(paths: Iterable[str]) -> dict[str, Header | None]:
     """Read the headers of image files; None for those that are missing or no images."""
     paths = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(paths, pool.map(_read, paths)))
+
+
+def find_unreadable(headers: Mapping[str, Header | None]) -> tuple[list[str], list[str]]:
+    """Find the files without a header: those that are missing, and those that are no images."""
+    unreadable = [path for path, header in headers.items() if not header]
+    missing = [path for path in unreadable if not os.path.exists(path)]
+    return missing, [path for path in unreadable if os.path.exists(path)]
 
 
 def _read(path: str) -> Header | None:

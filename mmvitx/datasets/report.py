@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
-from mmengine.registry import DATASETS, METRICS
+from mmengine.registry import DATASETS
 
 from mmvitx.datasets.coco import Split, examine_coco
-from mmvitx.datasets.images import Header, read_headers
+from mmvitx.datasets.images import Header, find_unreadable, read_headers
 from mmvitx.engine.configs import shorten, walk
 from mmvitx.errors import UserError
 
@@ -40,83 +41,78 @@ def mend_data(
     """
     if cfg.default_scope != 'mmdet':
         return {}, []
-    mending = _Mending(Path(folder).absolute())
-    for loop in loops:
-        mending.mend_loop(cfg, loop)
-    return mending.settings, mending.lines
-
-
-class _Mending:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.settings: dict[str, Any] = {}
-        self.lines: list[str] = []
-        self.done: dict[Split, tuple[str | None, bool]] = {}
-
-    def mend_loop(self, cfg: Config, loop: str) -> None:
-        evaluators = dict(walk({f'{loop}_evaluator': cfg.get(f'{loop}_evaluator')}))
-        metrics = {
-            where: one
-            for where, one in evaluators.items()
-            if isinstance(one, dict) and _is_local(one.get('ann_file'), one)
-        }
-        masks = any('segm' in (one.get('metric') or ()) for one in metrics.values())
-        splits: dict[str, tuple[Split, str]] = {}
-        loader = cfg.get(f'{loop}_dataloader') or {}
-        for where, dataset in find_datasets(loader.get('dataset'), f'{loop}_dataloader.dataset'):
-            split, step = _read_split(cfg, dataset, where, loop, masks)
-            if split is None:
-                continue
-            copy, as_stored = self._mend(split, where, f'{where}.ann_file')
-            splits[os.path.realpath(split.path)] = split, where
-            if as_stored:
-                color_type = dataset['pipeline'][step].get('color_type', 'color')
-                self.settings[f'{where}.pipeline.{step}.color_type'] = (
-                    f'{color_type}_ignore_orientation'
-                )
-        for where, metric in metrics.items():
-            if not splits:
-                break
-            path = metric['ann_file']
-            split, dataset = splits.get(os.path.realpath(path), next(iter(splits.values())))
-            if os.path.realpath(split.path) == os.path.realpath(path):
-                copy, _ = self.done[split]
-                if copy:
-                    self.settings[f'{where}.ann_file'] = copy
-            elif _reads_coco_metric(cfg, metric):
-                self._mend(split._replace(path=path, folder=None), dataset, f'{where}.ann_file')
-
-    def _mend(self, split: Split, where: str, setting: str) -> tuple[str | None, bool]:
-        """Examine a file once; returns the path of its copy, and what ``as_stored`` says."""
-        if split not in self.done:
-            examined = examine_coco(split, where, setting)
+    settings: dict[str, Any] = {}
+    lines: list[str] = []
+    examined: dict[Split, tuple[str | None, bool]] = {}
+    for reader in (reader for loop in loops for reader in _find_readers(cfg, loop)):
+        split = reader.split
+        if split not in examined:
+            found = examine_coco(split, reader.where, reader.setting)
+            lines += [f'{split.path}: {line}' for line in found.lines]
             copy = None
-            if examined.coco:
-                copy = str(self.folder / f'{setting.rpartition(".")[0]}.json')
-                _write(copy, examined.coco)
-            self.lines += [f'{split.path}: {line}' for line in examined.lines]
-            if copy:
-                self.lines.append(f'{split.path}: read from the mended copy {copy}')
-            if examined.as_stored:
-                self.lines.append(
-                    f'{split.path}: the images are loaded without their EXIF orientation, as they '
-                    'are annotated'
-                )
-            self.done[split] = copy, examined.as_stored
-        copy, as_stored = self.done[split]
+            if found.coco:
+                copy = str(Path(folder, reader.setting).absolute().with_suffix('.json'))
+                _write(copy, found.coco)
+                lines.append(f'{split.path}: read from the mended copy {copy}')
+            examined[split] = copy, found.as_stored
+        copy, as_stored = examined[split]
         if copy:
-            self.settings[setting] = copy
-        return copy, as_stored
+            settings[reader.setting] = copy
+        if as_stored and reader.loading:
+            settings[f'{reader.loading}.color_type'] = 'color_ignore_orientation'
+    return settings, lines
 
 
 def _write(path: str, coco: dict) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(f'{path}.part', 'w') as file:
-            file.write(json.dumps(coco))
+            file.write(json.dumps(coco))  # json.dump() takes several times as long
         os.replace(f'{path}.part', path)
     except OSError as e:
         raise UserError(f'the mended annotations {path} cannot be written: {e.strerror}') from e
+
+
+class _Reader(NamedTuple):
+    """A part of a run that reads annotations.
+
+    Attributes:
+        setting: Path of the setting that names the file.
+        where: Path of the dataset.
+        loading: Path of the step that loads the images, if any.
+        split: The file, and how it is read.
+    """
+
+    setting: str
+    where: str
+    loading: str | None
+    split: Split
+
+
+def _find_readers(cfg: Config, loop: str) -> Iterator[_Reader]:
+    """Yield the datasets of a loop that are COCO files, and the evaluators that read such files."""
+    name = f'{loop}_evaluator'
+    evaluators = {
+        where: one
+        for where, one in walk({name: cfg.get(name)})
+        if isinstance(one, dict) and one.get('ann_file') and _is_local(one['ann_file'], one)
+    }
+    masks = any('segm' in (one.get('metric') or ()) for one in evaluators.values())
+    readers = {}
+    loader = cfg.get(f'{loop}_dataloader') or {}
+    for where, dataset in find_datasets(loader.get('dataset'), f'{loop}_dataloader.dataset'):
+        reader = _read_dataset(cfg, dataset, where, training=loop == 'train')
+        if reader:
+            split = reader.split._replace(masks=masks or reader.split.masks)
+            readers[os.path.realpath(split.path)] = reader._replace(split=split)
+            yield readers[os.path.realpath(split.path)]
+    for where, one in evaluators.items() if readers else ():
+        path = one['ann_file']
+        reader = readers.get(os.path.realpath(path))
+        if reader is None:  # a file of its own, for the classes of the dataset
+            reader = next(iter(readers.values()))
+            reader = reader._replace(split=reader.split._replace(path=path, folder=None))
+        yield reader._replace(setting=f'{where}.ann_file', loading=None)
 
 
 def find_datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
@@ -136,19 +132,18 @@ def _is_local(path: Any, settings: dict) -> bool:
     return isinstance(path, str) and '://' not in path and not settings.get('backend_args')
 
 
-def _read_split(
-    cfg: Config, dataset: dict, where: str, loop: str, masks: bool
-) -> tuple[Split | None, int | None]:
-    """Read how a dataset reads a local COCO file, and the number of the step that loads images."""
+def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Reader | None:
+    """Read how a dataset reads its annotations; None if they are no COCO file on this machine."""
     from mmdet.datasets import CocoDataset
 
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         kind = registry.get(dataset['type'])
+    root = dataset.get('data_root') or ''
+    path = os.path.join(root, dataset.get('ann_file') or '')
     reads_coco = getattr(kind, 'load_data_list', None) is CocoDataset.load_data_list
-    root, path = dataset.get('data_root') or '', dataset.get('ann_file') or ''
-    path = os.path.join(root, path)
-    if not reads_coco or kind.COCOAPI is not CocoDataset.COCOAPI or not _is_local(path, dataset):
-        return None, None
+    # panoptic annotations have a reader of their own
+    if not (reads_coco and kind.COCOAPI is CocoDataset.COCOAPI and _is_local(path, dataset)):
+        return None
 
     classes = {**kind.METAINFO, **(dataset.get('metainfo') or {})}.get('classes')
     if isinstance(classes, str):
@@ -160,31 +155,30 @@ def _read_split(
         classes = list_from_file(classes) if _is_local(classes, dataset) else None
 
     pipeline = dataset.get('pipeline') or []
-    types = [str(step.get('type')).rpartition('.')[2] for step in pipeline]
-    step = types.index('LoadImageFromFile') if 'LoadImageFromFile' in types else None
+    load = (i for i, step in enumerate(pipeline) if _is_step(step, 'LoadImageFromFile'))
+    step = next(load, None)
     oriented = None
     if step is not None and pipeline[step].get('imdecode_backend', 'cv2') == 'cv2':
-        oriented = pipeline[step].get('color_type', 'color') in ('color', 'grayscale')
-    prefix = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
+        color_type = pipeline[step].get('color_type', 'color')
+        oriented = dict(color=True, color_ignore_orientation=False).get(color_type)
+    folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
     filter_cfg = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
-    return Split(
+    split = Split(
         path=path,
         classes=classes and tuple(classes),
-        folder=prefix if _is_local(prefix, dataset) else None,
-        training=loop == 'train',
-        masks=masks or any(v is True for k, v in walk(pipeline) if k.endswith('with_mask')),
+        folder=folder if _is_local(folder, dataset) else None,
+        training=training,
+        masks=any(value is True for key, value in walk(pipeline) if key.endswith('with_mask')),
         oriented=oriented,
         filter_empty=filter_cfg.get('filter_empty_gt', False),
         min_size=filter_cfg.get('min_size', 0),
-    ), step
+    )
+    loading = None if step is None else f'{where}.pipeline.{step}'
+    return _Reader(f'{where}.ann_file', where, loading, split)
 
 
-def _reads_coco_metric(cfg: Config, metric: dict) -> bool:
-    from mmdet.evaluation import CocoMetric
-
-    with METRICS.switch_scope_and_registry(cfg.default_scope) as registry:
-        kind = registry.get(metric['type'])
-    return getattr(kind, 'compute_metrics', None) is CocoMetric.compute_metrics
+def _is_step(step: Any, name: str) -> bool:
+    return isinstance(step, dict) and str(step.get('type')).rpartition('.')[2] == name
 
 
 def describe(dataset: Any, name: str) -> list[str]:
@@ -213,18 +207,17 @@ def describe(dataset: Any, name: str) -> list[str]:
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if 'instances' in samples[0]:
         return _describe_objects(dataset, samples, classes, name)
-    lines = []
     paths = [one.get('img_path') for one in samples]
-    headers: dict[str, Header | None] = {}
-    if all(_is_local(path, vars(dataset)) for path in paths):
-        headers = read_headers(paths)
+    local = all(_is_local(path, vars(dataset)) for path in paths)
+    headers = read_headers(paths) if local else {}
+    sizes = [header[:2] for header in headers.values() if header]
+    lines = [f'{name}: {len(samples):,} images{_range(sizes)}']
+    if headers:
         lines += _name_unreadable(headers, 'image', name)
-    sizes = [(header.width, header.height) for header in headers.values() if header]
-    lines.insert(0, f'{name}: {len(samples):,} images{_range(sizes)}')
-    if samples[0].get('seg_map_path') and headers:
-        lines += _describe_label_maps(samples, headers, name)
-    elif 'gt_label' in samples[0]:
-        lines += _describe_classes((one['gt_label'] for one in samples), classes, name, 'images')
+        if samples[0].get('seg_map_path'):
+            lines += _describe_label_maps(samples, headers, name)
+    if 'gt_label' in samples[0]:
+        lines += _describe_classes([one['gt_label'] for one in samples], classes, name, 'images')
     return lines
 
 
@@ -244,15 +237,10 @@ def _describe_objects(dataset: Any, samples: list[dict], classes: Any, name: str
     return [text, *_describe_classes(labels, classes, name, 'objects')]
 
 
-def _range(sizes: list[tuple[int, int]]) -> str:
-    if not sizes:
-        return ''
-    (w0, h0), (w1, h1) = (min(sizes, key=_area), max(sizes, key=_area))
-    return f' of {w0} x {h0}' + (f' to {w1} x {h1} px' if (w0, h0) != (w1, h1) else ' px')
-
-
-def _area(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
+def _range(sizes: Iterable[tuple[int, int]]) -> str:
+    ordered = sorted(set(sizes), key=math.prod)
+    texts = [f'{width} x {height}' for width, height in ordered]
+    return ' of ' + ' to '.join(dict.fromkeys([texts[0], texts[-1]])) + ' px' if texts else ''
 
 
 def _describe_classes(labels: Iterable, classes: Any, name: str, what: str) -> list[str]:
@@ -269,11 +257,9 @@ def _describe_classes(labels: Iterable, classes: Any, name: str, what: str) -> l
 
 
 def _name_unreadable(headers: dict[str, Header | None], what: str, name: str) -> list[str]:
-    unreadable = [path for path, header in headers.items() if not header]
-    if len(unreadable) == len(headers):
-        raise UserError(f'{name} has no {what} that can be read, as {unreadable[0]}')
-    missing = [path for path in unreadable if not os.path.exists(path)]
-    damaged = [path for path in unreadable if os.path.exists(path)]
+    missing, damaged = find_unreadable(headers)
+    if len(missing) + len(damaged) == len(headers):
+        raise UserError(f'{name} has no {what} that can be read, as {next(iter(headers))}')
     return [
         f'{name}: {what}s {reason}: {len(found):,} (first: {found[0]})'
         for reason, found in (('missing', missing), ('damaged', damaged))

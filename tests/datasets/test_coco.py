@@ -159,11 +159,11 @@ MENDED = [
     (drop_ann('image_id'), 'annotations without image_id, left out: 1', 11),
     (drop_ann('id'), 'annotations whose id is missing, .* numbered anew: 1', 12),
     (set_ann(id=2), 'annotations whose id is missing, taken or .* numbered anew: 1', 12),
-    (text_ids, 'values of category_id that are text instead .* corrected: 12', 12),
-    (set_ann(image_id='1'), 'values of image_id that are text instead .* corrected: 1', 12),
+    (text_ids, 'annotations whose category_id is text instead .* corrected: 12', 12),
+    (set_ann(image_id='1'), 'annotations whose image_id is text instead .* corrected: 1', 12),
     (drop_image('id'), r'images without an id or file_name, left out: 1 \(first: entry 1', 9),
     (drop_image('file_name'), 'images without an id or file_name, left out: 1', 9),
-    (another_file, r'images whose id belongs to several, left out: 2 \(first: 1.png\)', 6),
+    (another_file, r'images whose id belongs to several, left out: 2 \(first: 0.png\)', 6),
     (drop_image('width'), 'images whose size is missing or not that of the file, .*: 1', 12),
     (set_image(width=48), 'images whose size is missing or not that of the file, .*: 1', 12),
     (set_image(height='64'), 'images whose size is missing or not that of the file, .*: 1', 12),
@@ -200,8 +200,8 @@ COUNTED = [
     (set_ann(bbox=[90, 0, 9, 9]), 'boxes outside their image, which training leaves out: 1', 11),
     (set_ann(bbox=[9, 9, 0.5, 9]), 'boxes smaller than a pixel, which training leaves out: 1', 11),
     (set_ann(area=0), 'boxes smaller than a pixel, which training leaves out: 1', 11),
-    (set_ann(category_id=77), 'annotations of unknown categories: 1', 11),
-    (set_ann(image_id=77), 'annotations of unknown images: 1', 11),
+    (set_ann(category_id=77), 'annotations of an unknown category_id: 1', 11),
+    (set_ann(image_id=77), 'annotations of an unknown image_id: 1', 11),
     (set_ann(ignore=1), 'objects marked as ignored, which training leaves out: 1', 11),
     (drop_ann('iscrowd'), None, 12),
     (lambda coco: coco['images'].append(coco['images'][0]), 'images listed again: 1', 12),
@@ -388,8 +388,8 @@ def test_missing_and_damaged_files(tiny_data, coco, write, tmp_path):
     found = examine(write(coco), tmp_path)
     assert found.coco is None
     assert [line.partition(' (')[0] for line in found.lines] == [
-        'image files damaged: 1',
         'image files missing: 2',
+        'image files damaged: 1',
     ]
 
 
@@ -426,8 +426,8 @@ def turned(tmp_path):
 
 def test_annotated_as_stored(turned, write, tmp_path):
     path = write(turned)
-    found = examine(path, tmp_path)
-    assert found == ([], None, True)
+    line = 'images turned by EXIF but annotated as stored, loaded so: 4 (first: 0.jpg)'
+    assert examine(path, tmp_path) == ([line], None, True)
     with pytest.raises(AssertionError, match='size is wrong'):
         load(path, tmp_path)
     loaded = load(path, tmp_path, color_type='color_ignore_orientation')

@@ -153,7 +153,7 @@ def test_images_annotated_as_stored(config, data, tmp_path):
     assert settings == {
         'train_dataloader.dataset.pipeline.0.color_type': 'color_ignore_orientation'
     }
-    assert 'without their EXIF orientation' in lines[0]
+    assert 'annotated as stored, loaded so: 4 (first: 0.png)' in lines[0]
     cfg.merge_from_dict(settings)
     assert build(cfg)[0]['data_samples'].ori_shape == (48, 64)
     assert mend_data(cfg, ['train'], tmp_path) == ({}, [])
