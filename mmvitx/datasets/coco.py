@@ -175,16 +175,17 @@ class _Examination:
             paths = {key: os.path.join(folder, one['file_name']) for key, one in images.items()}
             read = read_headers(paths.values())
             headers = {key: read[path] for key, path in paths.items()}
-            missing, damaged = find_unreadable(read)
+            missing, unknown = find_unreadable(read)
             if missing and len(missing) == len(read):
                 raise UserError(
                     f'the image folder {folder or "."} holds none of the images of {split.path}, '
                     f'as {os.path.relpath(missing[0], folder or ".")}: name the right one with '
                     f'--cfg-options {self.where}.data_prefix.img=...'
                 )
-            for what, found in (('missing', missing), ('damaged', damaged)):
-                for path in found:
-                    self._count(f'image files {what}', path)
+            for path in missing:
+                self._count('image files missing', path)
+            for path in unknown:
+                self._count('image files that are damaged or of an unknown format', path)
 
         # of images that EXIF turns: whether they are annotated as stored, where their sizes tell
         stored = {

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
@@ -203,80 +204,97 @@ def describe(dataset: Any, name: str) -> list[str]:
         raise UserError(f'{name} is empty: no image is left in it')
     if not hasattr(dataset, 'get_data_info'):
         return [f'{name}: {len(dataset):,} samples']
-    samples = [dataset.get_data_info(i) for i in range(len(dataset))]
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if 'instances' in samples[0]:
-        return _describe_objects(dataset, samples, classes, name)
-    paths = [one.get('img_path') for one in samples]
-    local = all(_is_local(path, vars(dataset)) for path in paths)
-    headers = read_headers(paths) if local else {}
-    sizes = [header[:2] for header in headers.values() if header]
-    lines = [f'{name}: {len(samples):,} images{_range(sizes)}']
-    if headers:
-        lines += _name_unreadable(headers, 'image', name)
-        if samples[0].get('seg_map_path'):
-            lines += _describe_label_maps(samples, headers, name)
-    if 'gt_label' in samples[0]:
-        lines += _describe_classes([one['gt_label'] for one in samples], classes, name, 'images')
-    return lines
+    # one at a time: those of a large dataset take more memory than it has
+    samples = (dataset.get_data_info(i) for i in range(len(dataset)))
+    if 'instances' in dataset.get_data_info(0):
+        return _describe_objects(samples, classes, name, dataset.test_mode)
+    return _describe_images(samples, classes, name, vars(dataset))
 
 
-def _describe_objects(dataset: Any, samples: list[dict], classes: Any, name: str) -> list[str]:
-    labels, crowds, empty = [], 0, 0
-    for sample in samples:
-        objects = [one['bbox_label'] for one in sample['instances'] if not one.get('ignore_flag')]
-        labels += objects
+def _describe_objects(samples: Iterable[dict], classes: Any, name: str, test: bool) -> list[str]:
+    sizes, labels, crowds, images, empty = set(), Counter(), 0, 0, 0
+    for images, sample in enumerate(samples, 1):  # noqa: B007
+        objects = [one for one in sample['instances'] if not one.get('ignore_flag')]
+        labels.update(one.get('bbox_label') for one in objects)
+        sizes.add((sample.get('width'), sample.get('height')))
         crowds += len(sample['instances']) - len(objects)
         empty += not objects
-    if not labels and not dataset.test_mode:
-        raise UserError(f'{name} has no object to learn in any of its {len(samples):,} images')
-    sizes = [(one['width'], one['height']) for one in samples if 'width' in one]
-    text = f'{name}: {len(samples):,} images{_range(sizes)}, {len(labels):,} objects'
-    text += f', {crowds:,} crowds or ignored' if crowds else ''
-    text += f', {empty:,} images without objects' if empty else ''
+    if not labels and not test:
+        raise UserError(f'{name} has no object to learn in any of its {images:,} images')
+    text = f'{name}: {images:,} images{_range(sizes)}'
+    text += f' ({empty:,} without objects)' if empty else ''
+    text += f', {sum(labels.values()):,} objects'
+    text += f' and {crowds:,} to ignore (crowds)' if crowds else ''
     return [text, *_describe_classes(labels, classes, name, 'objects')]
 
 
-def _range(sizes: Iterable[tuple[int, int]]) -> str:
-    ordered = sorted(set(sizes), key=math.prod)
-    texts = [f'{width} x {height}' for width, height in ordered]
-    return ' of ' + ' to '.join(dict.fromkeys([texts[0], texts[-1]])) + ' px' if texts else ''
+def _describe_images(samples: Iterable[dict], classes: Any, name: str, settings: dict) -> list[str]:
+    labels: Counter = Counter()
+    paths = []
+    for sample in samples:
+        paths.append((sample.get('img_path'), sample.get('seg_map_path')))
+        label = sample.get('gt_label', [])
+        if not isinstance(label, dict):  # of several tasks
+            labels.update(np.ravel(label).tolist())
+    lines = []
+    images: dict[str, Header | None] = {}
+    if all(_is_local(path, settings) for path, _ in paths):
+        images = read_headers(path for path, _ in paths)
+        lines += _name_unreadable(images, 'image', name)
+        if all(path for _, path in paths):
+            lines += _describe_label_maps(paths, images, name)
+    sizes = {header[:2] for header in images.values() if header}
+    what = 'images' if paths[0][0] else 'samples'
+    text = f'{name}: {len(paths):,} {what}{_range(sizes)}'
+    return [text, *lines, *_describe_classes(labels, classes, name, what)]
 
 
-def _describe_classes(labels: Iterable, classes: Any, name: str, what: str) -> list[str]:
-    counts: Counter = Counter()
-    for label in labels:  # an image of several classes has a list
-        counts.update([int(one) for one in label] if hasattr(label, '__len__') else [int(label)])
-    if not counts or not classes:
+def _range(sizes: set[tuple[int, int]]) -> str:
+    ordered = sorted(sizes - {(None, None)}, key=math.prod)
+    texts = [f'{width} x {height}' for width, height in ordered[:1] + ordered[1:][-1:]]
+    return f' of {" to ".join(texts)} px' if texts else ''
+
+
+def _describe_classes(labels: Counter, classes: Any, name: str, what: str) -> list[str]:
+    if not labels or not classes:
         return []
     names = dict(enumerate(classes))
-    most = ', '.join(f'{names.get(i, i)} {n:,}' for i, n in counts.most_common(3))
-    never = [names[i] for i in names if i not in counts]
-    text = f'{name}: {what} of {len(counts):,} of {len(classes):,} classes, most often {most}'
+    most = ', '.join(f'{names.get(i, i)} {n:,}' for i, n in labels.most_common(3))
+    never = [names[i] for i in names if i not in labels]
+    text = f'{name}: {what} of {len(labels):,} of {len(names):,} classes, most often {most}'
     return [text + (f'; none of {shorten(never)}' if never else '')]
 
 
 def _name_unreadable(headers: dict[str, Header | None], what: str, name: str) -> list[str]:
-    missing, damaged = find_unreadable(headers)
-    if len(missing) + len(damaged) == len(headers):
-        raise UserError(f'{name} has no {what} that can be read, as {next(iter(headers))}')
+    missing, unknown = find_unreadable(headers)
+    if len(missing) == len(headers):
+        raise UserError(f'{name} has no {what} that exists, as {missing[0]}')
     return [
         f'{name}: {what}s {reason}: {len(found):,} (first: {found[0]})'
-        for reason, found in (('missing', missing), ('damaged', damaged))
+        for reason, found in (
+            ('missing', missing),
+            ('that are damaged or of an unknown format', unknown),
+        )
         if found
     ]
 
 
-def _describe_label_maps(samples: list[dict], images: dict, name: str) -> list[str]:
-    maps = read_headers(one['seg_map_path'] for one in samples)
-    lines = _name_unreadable(maps, 'label map', name)
-    found: dict[str, list[str]] = {}
-    for sample in samples:
-        image, labels = images[sample['img_path']], maps[sample['seg_map_path']]
-        if labels and image and labels[:2] != image[:2]:
-            found.setdefault('of another size than their image', []).append(sample['seg_map_path'])
-        if labels and labels.mode not in ('L', 'P', '1', 'I', 'I;16'):
-            found.setdefault('in colour instead of numbers', []).append(sample['seg_map_path'])
-    for reason, paths in found.items():
-        lines.append(f'{name}: label maps {reason}: {len(paths):,} (first: {paths[0]})')
-    return lines
+def _describe_label_maps(
+    paths: list[tuple[str, str]], images: dict[str, Header | None], name: str
+) -> list[str]:
+    maps = read_headers(path for _, path in paths)
+    both = [(path, images[image], maps[path]) for image, path in paths if maps[path]]
+    found = {
+        'of another size than their image': [
+            path for path, image, labels in both if image and labels[:2] != image[:2]
+        ],
+        'in colour instead of numbers': [
+            path for path, _, labels in both if labels.mode.startswith(('RGB', 'CMYK', 'YCbCr'))
+        ],
+    }
+    return _name_unreadable(maps, 'label map', name) + [
+        f'{name}: label maps {what}: {len(wrong):,} (first: {wrong[0]})'
+        for what, wrong in found.items()
+        if wrong
+    ]

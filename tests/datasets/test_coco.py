@@ -389,7 +389,7 @@ def test_missing_and_damaged_files(tiny_data, coco, write, tmp_path):
     assert found.coco is None
     assert [line.partition(' (')[0] for line in found.lines] == [
         'image files missing: 2',
-        'image files damaged: 1',
+        'image files that are damaged or of an unknown format: 1',
     ]
 
 

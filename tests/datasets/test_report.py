@@ -178,7 +178,7 @@ def test_describes_objects(config, data):
     coco['images'][1]['width'] = 80
     (data / 'coco.json').write_text(json.dumps(coco))
     assert describe(build(config()), 'train') == [
-        'train: 4 images of 64 x 64 to 80 x 64 px, 6 objects, 1 images without objects',
+        'train: 4 images of 64 x 64 to 80 x 64 px (1 without objects), 6 objects',
         'train: objects of 2 of 3 classes, most often square 3, bar 3; none of plate',
     ]
     coco['annotations'] = []
@@ -186,7 +186,7 @@ def test_describes_objects(config, data):
     with pytest.raises(UserError, match='no object to learn in any of its 4 images'):
         describe(build(config()), 'train')
     assert describe(build(config(), 'val'), 'val') == [
-        'val: 4 images of 64 x 64 to 80 x 64 px, 0 objects, 4 images without objects'
+        'val: 4 images of 64 x 64 to 80 x 64 px (4 without objects), 0 objects'
     ]
 
 
@@ -198,13 +198,13 @@ def test_describes_label_maps(config, data):
     (data / 'images/3.png').write_text('no image')
     assert describe(build(config('mmseg')), 'train') == [
         'train: 4 images of 64 x 64 px',
-        f'train: images damaged: 1 (first: {data}/images/3.png)',
+        f'train: images that are damaged or of an unknown format: 1 (first: {data}/images/3.png)',
         f'train: label maps missing: 1 (first: {masks}/2.png)',
         f'train: label maps of another size than their image: 1 (first: {masks}/0.png)',
         f'train: label maps in colour instead of numbers: 1 (first: {masks}/1.png)',
     ]
     shutil.rmtree(masks)
-    with pytest.raises(UserError, match='train has no label map that can be read, as .*/0.png'):
+    with pytest.raises(UserError, match='train has no label map that exists, as .*/0.png'):
         describe(build(config('mmseg')), 'train')
 
 
@@ -241,7 +241,7 @@ def test_real_annotations_need_no_mending(tmp_path):
     objects = len(coco['annotations']) - crowds
     empty = {one['id'] for one in coco['images']} - {one['image_id'] for one in coco['annotations']}
     assert f'{len(coco["images"]) - len(empty):,} images of' in text
-    assert f' px, {objects:,} objects, {crowds:,} crowds or ignored' in text
+    assert f' px, {objects:,} objects and {crowds:,} to ignore (crowds)' in text
     assert 'most often person' in classes
     assert f'images without objects, which training leaves out: {len(empty):,} ' in found[0]
     print(*found, text, classes, sep='\n')
