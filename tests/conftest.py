@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import socket
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from mmengine.logging import MessageHub, MMLogger
 from torch import Tensor
 
 from mmvitx.checkpoints.official import convert_official
+from mmvitx.engine import launch
 
 # no conftest.py beside the tests that use it: tests import this one by its name
 pytest_plugins = ['campaign_plugin']
@@ -240,5 +243,6 @@ def tool():
         return load_tool(*name)
 
     threads = torch.get_num_threads()
-    yield load
+    with mock.patch.object(launch, 'draw_sheet', partial(launch.draw_sheet, count=1)):
+        yield load
     torch.set_num_threads(threads)

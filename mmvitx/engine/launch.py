@@ -356,9 +356,7 @@ def _show_data(runner: Runner, loops: Sequence[str]) -> None:
             print_log(line, logger='current')
         path = Path(runner.work_dir, f'samples_{loop}.jpg')
         if 'train' in loops and draw_sheet(dataset, runner.cfg.default_scope, path):
-            print_log(
-                f'{loop}: samples as the model gets them are drawn in {path}', logger='current'
-            )
+            print_log(f'{loop}: samples as the model gets them: {path}', logger='current')
 
 
 def _warn(cfg: Config, warnings: Sequence[str]) -> list[str]:
