@@ -119,8 +119,8 @@ class _Examination:
         """Take the categories; of a file that lacks some classes, put those of the config first."""
         path, classes, categories = self.split.path, self.split.classes, self.coco['categories']
         ids = {one['id'] for one in categories}
-        if len(ids) < len(categories):
-            raise _no_coco(path, 'two categories have the same "id"')
+        if len(ids) < len(categories) or len({type(one) for one in ids}) > 1:
+            raise _no_coco(path, 'the "id" of two categories are the same, or one is text')
         by_name = {one['name']: one for one in categories}
         missing = [name for name in classes or () if name not in by_name]
         if missing and len(missing) == len(classes):
@@ -151,7 +151,7 @@ class _Examination:
         for i, image in enumerate(self.coco['images']):
             given = image if isinstance(image, dict) else {}
             key, name = given.get('id'), given.get('file_name')
-            if not isinstance(key, (int, float, str)) or not isinstance(name, str):
+            if not isinstance(key, (int, float, str)) or not (name and isinstance(name, str)):
                 self.left_out.add(str(key))
                 self._mend('images without an id or file_name, left out', f'entry {i}')
                 continue
@@ -260,11 +260,11 @@ class _Examination:
     def _is_numbered(self, ann: dict, ids: set[int], name: str) -> bool:
         """Whether an annotation has an id of its own, which is added to the others."""
         number = ann.get('id')
-        # pycocotools takes the object 0 for one that was not found
-        if type(number) is int and number not in ids and (number > 0 or self.split.training):
+        lowest = 0 if self.split.training else 1  # pycocotools takes 0 for an object not found
+        if type(number) is int and lowest <= number < 2**53 and number not in ids:
             ids.add(number)
             return True
-        self._mend('annotations whose id is missing, taken or below 1, numbered anew', name)
+        self._mend('annotations whose id is missing, taken or out of range, numbered anew', name)
         return False
 
     def _is_skipped(self, ann: dict, image: dict, name: str) -> bool:

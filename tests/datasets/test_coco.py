@@ -336,6 +336,13 @@ def test_no_coco_file(tiny_data, tmp_path, content, reason):
         examine(str(path), tiny_data)
 
 
+@pytest.mark.parametrize('number', [1, 'two'])
+def test_ids_of_categories(tiny_data, coco, write, number):
+    coco['categories'][1]['id'] = number
+    with pytest.raises(UserError, match='the "id" of two categories are the same, or one is text'):
+        examine(write(coco), tiny_data)
+
+
 def test_no_file(tiny_data, tmp_path):
     with pytest.raises(UserError, match='does not exist: .* --cfg-options train.dataset.ann_file='):
         examine(str(tmp_path / 'a.json'), tiny_data)
