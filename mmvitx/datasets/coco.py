@@ -119,8 +119,8 @@ class _Examination:
         """Take the categories; of a file that lacks some classes, put those of the config first."""
         path, classes, categories = self.split.path, self.split.classes, self.coco['categories']
         ids = {one['id'] for one in categories}
-        if len(ids) < len(categories):
-            raise _no_coco(path, 'two categories have the same "id"')
+        if len(ids) < len(categories) or len({type(one) for one in ids}) > 1:
+            raise _no_coco(path, 'the "id" of two categories are the same, or one is text')
         by_name = {one['name']: one for one in categories}
         missing = [name for name in classes or () if name not in by_name]
         if missing and len(missing) == len(classes):
@@ -128,7 +128,8 @@ class _Examination:
                 f'{self.where} names classes that {path} lacks ({shorten(missing)}): its '
                 f'categories are {shorten(by_name)}; set {self.where}.metainfo.classes'
             )
-        order = [one['name'] for one in categories if one['name'] in (classes or ())]
+        wanted = set(classes or ())
+        order = [one['name'] for one in categories if one['name'] in wanted]
         if order != [name for name in classes or () if name in by_name]:
             # mmdet takes the file's order and gives the labels wrong names
             raise UserError(
@@ -141,7 +142,7 @@ class _Examination:
         for name in missing:  # mmdet would number the others as if it were no class
             self._mend('classes that the file lacks, added without objects', name)
             by_name[name] = dict(id=next(free), name=name)
-        others = [one for one in categories if one['name'] not in classes]
+        others = [one for one in categories if one['name'] not in wanted]
         return [by_name[name] for name in classes] + others
 
     def _take_images(self) -> dict[Any, dict]:
@@ -150,7 +151,7 @@ class _Examination:
         for i, image in enumerate(self.coco['images']):
             given = image if isinstance(image, dict) else {}
             key, name = given.get('id'), given.get('file_name')
-            if not isinstance(key, (int, float, str)) or not isinstance(name, str):
+            if not isinstance(key, (int, float, str)) or not (name and isinstance(name, str)):
                 self.left_out.add(str(key))
                 self._mend('images without an id or file_name, left out', f'entry {i}')
                 continue
@@ -201,8 +202,11 @@ class _Examination:
             if stored.get(key) == oriented:
                 self._leave_out('images turned by EXIF but annotated in the other frame', image)
             elif header and (not header.turned or split.oriented is not None):
-                if stored.get(key) and self.as_stored:
+                if self.as_stored and key in stored:
                     what = 'images turned by EXIF but annotated as stored, loaded so'
+                    self._count(what, image['file_name'])
+                elif split.oriented and header.orientation > 1 and key not in stored:
+                    what = 'images turned or mirrored by EXIF, perhaps not as they are annotated'
                     self._count(what, image['file_name'])
                 if size != header.size(oriented):
                     what = 'images whose size is missing or not that of the file, corrected'
@@ -212,25 +216,18 @@ class _Examination:
                 self._leave_out('images of unknown size', image)
 
     def _take_annotations(self, images: dict[Any, dict], categories: list[dict]) -> list[dict]:
-        split, classes = self.split, self.split.classes
+        split, classes = self.split, set(self.split.classes or ())
         known = {one['id'] for one in categories}
-        learnt = {one['id'] for one in categories if classes is None or one['name'] in classes}
-        skipped = ', which training leaves out' if split.training else ''
-        taken, ids, usable = [], set(), 0
-        labelled = set()  # ids of images with an object of the classes, usable or not
-        renumber = False
+        learnt = {one['id'] for one in categories if one['name'] in classes or not classes}
+        taken: list[dict] = []
+        ids: set[int] = set()
+        labelled, usable = set(), 0  # images with an object of the classes, and objects to learn
         for i, ann in enumerate(self.coco.get('annotations') or ()):
             if not isinstance(ann, dict):
                 self._mend('annotations that are no objects, left out', f'entry {i}')
                 continue
-            number = ann.get('id')
-            name = f'annotation {number}'
-            if type(number) is not int or number in ids or (number < 1 and not split.training):
-                # pycocotools takes the object 0 for one that was not found
-                renumber = True
-                self._mend('annotations whose id is missing, taken or below 1, numbered anew', name)
-            else:
-                ids.add(number)
+            name = f'annotation {ann.get("id")}'
+            numbered = self._is_numbered(ann, ids, name)
             image_id = self._find(ann, 'image_id', images, name)
             category_id = self._find(ann, 'category_id', known, name)
             if image_id is None or category_id is None:
@@ -240,33 +237,60 @@ class _Examination:
             if not self._mend_box(ann, image, name):
                 continue
             taken.append(ann)
+            if not numbered:
+                ann['id'] = None
             if category_id not in learnt:
                 self._count('objects of other categories than the classes', name)
                 continue
             labelled.add(image_id)
-            x, y, w, h = ann['bbox']
-            if ann.get('ignore'):
-                self._count(f'objects marked as ignored{skipped}', name)
-            elif w < 1 or h < 1 or ann['area'] <= 0:
-                self._count(f'boxes smaller than a pixel{skipped}', name)
-            elif not (x + w > 0 and x < image['width'] and y + h > 0 and y < image['height']):
-                self._count(f'boxes outside their image{skipped}', name)
-            elif (not split.masks or self._mend_mask(ann, image, name)) and not ann.get('iscrowd'):
+            if self._is_skipped(ann, image, name) and split.training:
+                continue
+            if (not split.masks or self._mend_mask(ann, image, name)) and not ann.get('iscrowd'):
                 usable += 1
-        for i, ann in enumerate(taken if renumber else (), 1):
-            ann['id'] = i
-        for key, image in images.items():
-            what = ''
-            if split.filter_empty and key not in labelled:
-                what = 'without objects'
-            elif min(image['width'], image['height']) < split.min_size:
-                what = f'smaller than {split.min_size} px'
-            if what:
-                self._count(f'images {what}, which training leaves out', image['file_name'])
+        free = itertools.count(max(ids, default=0) + 1)
+        for ann in taken:
+            if ann['id'] is None:
+                ann['id'] = next(free)
+        self._count_filtered(images, labelled)
         if split.training and not usable:
             masks = ' with a segmentation that can be used' if split.masks else ''
             raise self._nothing(f'object of the classes{masks}')
         return taken
+
+    def _is_numbered(self, ann: dict, ids: set[int], name: str) -> bool:
+        """Whether an annotation has an id of its own, which is added to the others."""
+        number = ann.get('id')
+        lowest = 0 if self.split.training else 1  # pycocotools takes 0 for an object not found
+        if type(number) is int and lowest <= number < 2**53 and number not in ids:
+            ids.add(number)
+            return True
+        self._mend('annotations whose id is missing, taken or out of range, numbered anew', name)
+        return False
+
+    def _is_skipped(self, ann: dict, image: dict, name: str) -> bool:
+        """Whether mmdet's dataset skips an object; its evaluation does not."""
+        x, y, w, h = ann['bbox']
+        if ann.get('ignore'):
+            what = 'objects marked as ignored'
+        elif w < 1 or h < 1 or ann['area'] <= 0:
+            what = 'boxes smaller than a pixel'
+        elif x + w <= 0 or x >= image['width'] or y + h <= 0 or y >= image['height']:
+            what = 'boxes outside their image'
+        else:
+            return False
+        self._count(what + (', which training leaves out' if self.split.training else ''), name)
+        return True
+
+    def _count_filtered(self, images: dict[Any, dict], labelled: set) -> None:
+        """Count the images that mmdet filters out: by their annotations, usable or not."""
+        for key, image in images.items():
+            if self.split.filter_empty and key not in labelled:
+                what = 'without objects'
+            elif min(image['width'], image['height']) < self.split.min_size:
+                what = f'smaller than {self.split.min_size} px'
+            else:
+                continue
+            self._count(f'images {what}, which training leaves out', image['file_name'])
 
     def _find(self, ann: dict, key: str, known: Any, name: str) -> Any:
         """Find the image or category that an annotation belongs to; None if there is none."""

@@ -49,8 +49,8 @@ def read_headers(paths: Iterable[str]) -> dict[str, Header | None]:
 def find_unreadable(headers: Mapping[str, Header | None]) -> tuple[list[str], list[str]]:
     """Find the files without a header: those that are missing, and those of no known format."""
     unreadable = [path for path, header in headers.items() if not header]
-    missing = [path for path in unreadable if not os.path.exists(path)]
-    return missing, [path for path in unreadable if os.path.exists(path)]
+    missing = [path for path in unreadable if not os.path.isfile(path)]
+    return missing, [path for path in unreadable if os.path.isfile(path)]
 
 
 def _read(path: str) -> Header | None:

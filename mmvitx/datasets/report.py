@@ -18,6 +18,7 @@ from mmengine.registry import DATASETS
 from mmvitx.datasets.coco import Split, examine_coco
 from mmvitx.datasets.images import Header, find_unreadable, read_headers
 from mmvitx.engine.configs import shorten, walk
+from mmvitx.engine.files import check_folder, unfinished
 from mmvitx.errors import UserError
 
 
@@ -52,8 +53,10 @@ def mend_data(
             lines += [f'{split.path}: {line}' for line in found.lines]
             copy = None
             if found.coco:
+                check_folder(folder, '--work-dir')
                 copy = str(Path(folder, reader.setting).absolute().with_suffix('.json'))
-                _write(copy, found.coco)
+                with unfinished(Path(copy)) as path:
+                    path.write_text(json.dumps(found.coco))  # json.dump() is several times slower
                 lines.append(f'{split.path}: read from the mended copy {copy}')
             examined[split] = copy, found.as_stored
         copy, as_stored = examined[split]
@@ -62,16 +65,6 @@ def mend_data(
         if as_stored and reader.loading:
             settings[f'{reader.loading}.color_type'] = 'color_ignore_orientation'
     return settings, lines
-
-
-def _write(path: str, coco: dict) -> None:
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(f'{path}.part', 'w') as file:
-            file.write(json.dumps(coco))  # json.dump() takes several times as long
-        os.replace(f'{path}.part', path)
-    except OSError as e:
-        raise UserError(f'the mended annotations {path} cannot be written: {e.strerror}') from e
 
 
 class _Reader(NamedTuple):
@@ -98,9 +91,9 @@ def _find_readers(cfg: Config, loop: str) -> Iterator[_Reader]:
         for where, one in walk({name: cfg.get(name)})
         if isinstance(one, dict) and one.get('ann_file') and _is_local(one['ann_file'], one)
     }
-    masks = any('segm' in (one.get('metric') or ()) for one in evaluators.values())
+    masks = any('segm' in str(one.get('metric')) for one in evaluators.values())
     readers = {}
-    loader = cfg.get(f'{loop}_dataloader') or {}
+    loader = _section(cfg, f'{loop}_dataloader')
     for where, dataset in find_datasets(loader.get('dataset'), f'{loop}_dataloader.dataset'):
         reader = _read_dataset(cfg, dataset, where, training=loop == 'train')
         if reader:
@@ -133,20 +126,28 @@ def _is_local(path: Any, settings: dict) -> bool:
     return isinstance(path, str) and '://' not in path and not settings.get('backend_args')
 
 
+def _section(settings: dict, key: str) -> dict:
+    """Look up a group of settings; what is none is left to the host to refuse."""
+    section = settings.get(key)
+    return section if isinstance(section, dict) else {}
+
+
 def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Reader | None:
     """Read how a dataset reads its annotations; None if they are no COCO file on this machine."""
     from mmdet.datasets import CocoDataset
 
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        kind = registry.get(dataset['type'])
-    root = dataset.get('data_root') or ''
-    path = os.path.join(root, dataset.get('ann_file') or '')
+        kind = registry.get(str(dataset.get('type')))
     reads_coco = getattr(kind, 'load_data_list', None) is CocoDataset.load_data_list
     # panoptic annotations have a reader of their own
-    if not (reads_coco and kind.COCOAPI is CocoDataset.COCOAPI and _is_local(path, dataset)):
+    if not reads_coco or kind.COCOAPI is not CocoDataset.COCOAPI:
+        return None
+    root = dataset.get('data_root') or ''
+    paths = root, dataset.get('ann_file'), _section(dataset, 'data_prefix').get('img') or ''
+    if not all(isinstance(path, str) for path in paths) or not _is_local(root + paths[1], dataset):
         return None
 
-    classes = {**kind.METAINFO, **(dataset.get('metainfo') or {})}.get('classes')
+    classes = {**kind.METAINFO, **_section(dataset, 'metainfo')}.get('classes')
     if isinstance(classes, str):
         if _is_local(classes, dataset) and not os.path.isfile(classes):
             raise UserError(
@@ -155,19 +156,19 @@ def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Re
             )
         classes = list_from_file(classes) if _is_local(classes, dataset) else None
 
-    pipeline = dataset.get('pipeline') or []
-    load = (i for i, step in enumerate(pipeline) if _is_step(step, 'LoadImageFromFile'))
-    step = next(load, None)
+    pipeline = dataset.get('pipeline')
+    pipeline = pipeline if isinstance(pipeline, (list, tuple)) else []
+    types = [str(step.get('type')) for step in pipeline if isinstance(step, dict)]
+    step = next((i for i, name in enumerate(types) if name.endswith('LoadImageFromFile')), None)
     oriented = None
     if step is not None and pipeline[step].get('imdecode_backend', 'cv2') == 'cv2':
         color_type = pipeline[step].get('color_type', 'color')
         oriented = dict(color=True, color_ignore_orientation=False).get(color_type)
-    folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
-    filter_cfg = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
+    filter_cfg = {} if dataset.get('test_mode') else _section(dataset, 'filter_cfg')
     split = Split(
-        path=path,
-        classes=classes and tuple(classes),
-        folder=folder if _is_local(folder, dataset) else None,
+        path=os.path.join(root, paths[1]),
+        classes=tuple(classes) if isinstance(classes, (list, tuple)) else None,
+        folder=os.path.join(root, paths[2]) if _is_local(paths[2], dataset) else None,
         training=training,
         masks=any(value is True for key, value in walk(pipeline) if key.endswith('with_mask')),
         oriented=oriented,
@@ -176,10 +177,6 @@ def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Re
     )
     loading = None if step is None else f'{where}.pipeline.{step}'
     return _Reader(f'{where}.ann_file', where, loading, split)
-
-
-def _is_step(step: Any, name: str) -> bool:
-    return isinstance(step, dict) and str(step.get('type')).rpartition('.')[2] == name
 
 
 def describe(dataset: Any, name: str) -> list[str]:

@@ -336,6 +336,13 @@ def test_no_coco_file(tiny_data, tmp_path, content, reason):
         examine(str(path), tiny_data)
 
 
+@pytest.mark.parametrize('number', [1, 'two'])
+def test_ids_of_categories(tiny_data, coco, write, number):
+    coco['categories'][1]['id'] = number
+    with pytest.raises(UserError, match='the "id" of two categories are the same, or one is text'):
+        examine(write(coco), tiny_data)
+
+
 def test_no_file(tiny_data, tmp_path):
     with pytest.raises(UserError, match='does not exist: .* --cfg-options train.dataset.ann_file='):
         examine(str(tmp_path / 'a.json'), tiny_data)
@@ -353,6 +360,30 @@ def test_no_file(tiny_data, tmp_path):
 def test_classes(tiny_data, classes, reason):
     with pytest.raises(UserError, match=f'train.dataset.*{reason}.*set train.dataset.metainfo'):
         examine(str(tiny_data / 'coco.json'), tiny_data, classes=classes)
+
+
+def test_polygons_of_objects_that_only_the_evaluation_reads(tiny_data, coco, write):
+    bad_polygon([NAN, 1, 5, 5, 1, 5])(coco)
+    set_ann(bbox=[9, 9, 0.5, 9])(coco)
+    path = write(coco)
+    assert examine(path, tiny_data).coco is None
+    mended = examine(path, tiny_data, training=False).coco
+    assert 'NaN' not in json.dumps(mended)
+
+
+def test_what_exif_turns_without_a_trace(turned, write, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new('RGB', (48, 32)).save(tmp_path / 'images/2.jpg', exif=exif)
+    for image in turned['images'][:2] + turned['images'][3:]:
+        image.update(width=32, height=48)
+    for ann in turned['annotations']:
+        ann['bbox'] = [4, 4, 8, 8]
+    found = examine(write(turned), tmp_path)
+    assert found.coco is None
+    assert found.lines == [
+        'images turned or mirrored by EXIF, perhaps not as they are annotated: 1 (first: 2.jpg)'
+    ]
 
 
 def test_some_of_the_classes(tiny_data):

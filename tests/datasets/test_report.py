@@ -119,6 +119,8 @@ def test_wrapped_datasets_and_several_evaluators(config, data, tmp_path):
         dict(backend_args=dict(backend='petrel')),
         dict(data_root='s3://bucket/data'),
         dict(type='CocoPanopticDataset'),
+        dict(type='CocoDatset'),
+        dict(ann_file=3),
     ],
 )
 def test_what_is_elsewhere_or_in_another_format_is_left_to_the_run(config, data, tmp_path, remote):
@@ -164,7 +166,7 @@ def test_images_annotated_as_stored(config, data, tmp_path):
 def test_folder_that_cannot_be_written(config, data, tmp_path):
     spoil(data / 'coco.json', area=None)
     (tmp_path / 'file').touch()
-    with pytest.raises(UserError, match='the mended annotations .* cannot be written'):
+    with pytest.raises(UserError, match='the output folder .*file cannot be written .*--work-dir'):
         mend_data(config(), ['train'], tmp_path / 'file')
 
 
