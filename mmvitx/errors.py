@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -15,6 +16,12 @@ class UserError(RuntimeError):
 def first_line(error: BaseException) -> str:
     """Give the first line of an error's message, or the error's name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shorten(names: Iterable) -> str:
+    """List some names, and how many there are."""
+    names = [str(name) for name in names]
+    return ', '.join(names[:5]) + (f', ... {len(names)} in all' if len(names) > 5 else '')
 
 
 def is_full(error: BaseException) -> bool:

@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmvitx.apis.browse import build_datasets
     from mmvitx.apis.configs import read_config
     from mmvitx.apis.speed import measure_speed
+    from mmvitx.datasets.report import describe
     from mmvitx.engine.sheets import draw_sheet
     from mmvitx.errors import UserError
 
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg, _ = read_config(args)
     if args.split or not args.speed:
         for split, dataset in build_datasets(cfg, args.split):
-            # print(*describe(dataset, split), sep='\n')
+            print(*describe(dataset, split), sep='\n')
             path = Path(cfg.work_dir, f'samples_{split}.jpg')
             opened = draw_sheet(dataset, cfg.default_scope, path, args.samples or 8)
             if path.is_file():

@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import Dataset
 
 from mmvitx.datasets.unreadable import name_unreadable_images
-from mmvitx.engine import preflight
+from mmvitx.engine import launch, preflight
 from mmvitx.engine.files import check_folder
 from mmvitx.errors import UserError
 
@@ -43,7 +43,11 @@ def build_datasets(cfg: Config, splits: Sequence[str] = ()) -> Iterator[tuple[st
         found.pop('test', None)
     check_folder(cfg.work_dir, '--work-dir')
     name_unreadable_images()
-    preflight.check_paths(cfg, tuple(splits or found))
+    splits = tuple(splits or found)
+    preflight.check_paths(cfg, splits)
+    launch.mend(cfg, splits)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        for split in splits or found:
-            yield split, DATASETS.build(found[split])
+        for split in splits:
+            with launch.explaining(cfg):
+                dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+            yield split, dataset

@@ -13,8 +13,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from mmvitx.datasets.images import Header, find_unreadable, read_headers
-from mmvitx.engine.configs import shorten
-from mmvitx.errors import UserError
+from mmvitx.errors import UserError, shorten
 
 FAR = 100_000  # px: pycocotools needs memory in proportion to the length of a polygon's edges
 

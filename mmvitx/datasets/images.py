@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -37,6 +37,11 @@ class Header(NamedTuple):
         """Width and height as loaded, turned by the EXIF orientation or not."""
         turned = oriented and self.turned
         return (self.height, self.width) if turned else (self.width, self.height)
+
+
+def is_local(path: Any, settings: dict) -> bool:
+    """Whether a path of some settings is one of this machine."""
+    return isinstance(path, str) and '://' not in path and not settings.get('backend_args')
 
 
 def read_headers(paths: Iterable[str]) -> dict[str, Header | None]:

@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import inspect
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmvitx.engine.hosts import HOSTS
-from mmvitx.errors import UserError
+from mmvitx.errors import UserError, shorten
 
 # What a run reads besides the parameters of the Runner.
 READ = (
@@ -143,12 +143,6 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 def find_dicts(node: Any) -> Iterator[dict]:
     """Yield every dict in some settings, from the outside in."""
     return (value for _, value in walk([node]) if isinstance(value, dict))
-
-
-def shorten(names: Iterable) -> str:
-    """List some names, and how many there are."""
-    names = [str(name) for name in names]
-    return ', '.join(names[:5]) + (f', ... {len(names)} in all' if len(names) > 5 else '')
 
 
 def move_data(cfg: Config, root: str) -> None:

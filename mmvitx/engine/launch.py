@@ -26,7 +26,6 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmvitx.datasets.report import describe as describe_data
-from mmvitx.datasets.report import mend_data
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight, resume, signals
 from mmvitx.engine.cli import LAUNCHERS, is_first_process
@@ -35,6 +34,7 @@ from mmvitx.engine.explain import explain
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
+from mmvitx.engine.mending import mend_data
 from mmvitx.engine.samples import guard_samples
 from mmvitx.engine.sheets import draw_sheet
 from mmvitx.engine.weights import (
@@ -98,7 +98,7 @@ def build_runner(
     _init_processes(cfg)
     if check and not findings:
         with _collecting(findings):
-            notes = [*notes, *_mend_data(cfg, loops)]
+            notes = [*notes, *mend(cfg, loops)]
     resumed = weights if train and cfg.get('resume') else None
     if resumed and resumed.meta.get('seed') is not None:
         # else a run without a seed would go on in another order
@@ -109,7 +109,7 @@ def build_runner(
     _add_hooks(cfg)
     if check and 'train' in loops:
         add_hook(cfg, 'mmvitx.SanityHook')
-    with _explaining(cfg, check):
+    with explaining(cfg, check):
         if 'runner_type' in cfg:
             runner = RUNNERS.build(cfg)
         else:
@@ -126,7 +126,7 @@ def build_runner(
         note_start(runner, weights, from_scratch)
     if isinstance(runner, Runner) and not findings:
         for loop in loops:
-            with _collecting(findings), _explaining(cfg, check, runner.logger):
+            with _collecting(findings), explaining(cfg, check, runner.logger):
                 _build_loader(runner, loop, check)
         if train:
             check_teacher(runner.model, getattr(runner._train_dataloader, 'dataset', None))
@@ -154,7 +154,7 @@ def _collecting(findings: list[str] | None) -> Iterator[None]:
 
 
 @contextmanager
-def _explaining(
+def explaining(
     cfg: Config, check: bool = True, logger: logging.Logger | None = None
 ) -> Iterator[None]:
     """Turn an error of a host into a sentence with a setting's name; the log has its traceback."""
@@ -224,12 +224,12 @@ def check(cfg: Config, *loops: str, **settings: Any) -> None:
             (runner.build_evaluator, runner._val_evaluator),
             (runner.build_evaluator, runner._test_evaluator),
         ):
-            with _collecting(findings), _explaining(runner.cfg):
+            with _collecting(findings), explaining(runner.cfg):
                 if given is not None and not isinstance(given, Evaluator):
                     build(given)
         if not findings:
             runner.register_hook(_EndHook())
-            with suppress(_Enough), _explaining(runner.cfg):
+            with suppress(_Enough), explaining(runner.cfg):
                 runner.train() if 'train' in loops else runner.test()
     if findings:
         raise UserError('\n       '.join(dict.fromkeys(findings)))
@@ -249,7 +249,7 @@ def train(runner: Runner, command: str, check: bool = True) -> None:
         UserError: In one sentence; a full disk among others.
     """
     try:
-        with signals.listening(), _explaining(runner.cfg, check, runner.logger):
+        with signals.listening(), explaining(runner.cfg, check, runner.logger):
             runner.train()
     except Stopped as e:
         if is_first_process():
@@ -272,7 +272,7 @@ def test(runner: Runner, check: bool = True) -> dict[str, float]:
     Raises:
         UserError: An error of a host comes from a setting; in one sentence.
     """
-    with _explaining(runner.cfg, check, runner.logger):
+    with explaining(runner.cfg, check, runner.logger):
         return runner.test()
 
 
@@ -332,8 +332,16 @@ def _drop_pretrained(node: Any, in_backbone: bool) -> None:
                 _drop_pretrained(value, in_backbone or 'backbone' in str(key))
 
 
-def _mend_data(cfg: Config, loops: Sequence[str]) -> list[str]:
-    """Have annotations mended that a host would misread, by one process for all; see mend_data."""
+def mend(cfg: Config, loops: Sequence[str]) -> list[str]:
+    """Let a config read annotations that one process has mended, if its host would misread them.
+
+    Args:
+        cfg: Changed in place; see :func:`mmvitx.engine.mending.mend_data`.
+        loops: Whose data are meant.
+
+    Returns:
+        What was found, which is printed.
+    """
     found = [mend_data(cfg, loops, Path(cfg.work_dir, 'data')) if _is_main(cfg) else None]
     broadcast_object_list(found)
     settings, lines = found[0]

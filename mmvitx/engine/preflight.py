@@ -16,8 +16,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmvitx.engine.configs import find_dicts, list_read, shorten, walk
-from mmvitx.errors import UserError
+from mmvitx.datasets.images import is_local
+from mmvitx.engine.configs import find_dicts, list_read, walk
+from mmvitx.errors import UserError, shorten
 
 
 def check_settings(cfg: Config) -> list[str]:
@@ -83,11 +84,6 @@ def find_datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
         yield from find_datasets(dataset['dataset'], f'{where}.dataset')
     else:
         yield where, dataset
-
-
-def is_local(path: Any, settings: dict) -> bool:
-    """Whether a path of some settings is one of this machine."""
-    return isinstance(path, str) and '://' not in path and not settings.get('backend_args')
 
 
 def _check_dataset(cfg: Config, dataset: dict, where: str) -> None:

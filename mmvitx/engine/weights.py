@@ -16,8 +16,7 @@ from mmvitx.checkpoints import CheckpointError
 from mmvitx.checkpoints.fitting import Fit, fit, unwrap
 from mmvitx.checkpoints.published import PUBLISHED, SCHEME
 from mmvitx.checkpoints.schemes import PROGRESS, find_weights, is_readable, read_checkpoint
-from mmvitx.engine.configs import shorten
-from mmvitx.errors import UserError
+from mmvitx.errors import UserError, shorten
 
 
 class Weights(NamedTuple):
