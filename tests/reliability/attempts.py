@@ -109,7 +109,8 @@ def judge(row: Any, outcome: Outcome) -> str:
     if outcome.kind == 'sentence':
         if runs:
             return REFUSED
-        return OK if re.search(row.expect, outcome.text) else UNNAMED
+        named = all(re.search(part, outcome.text) for part in row.expect.split(' & '))
+        return OK if named else UNNAMED
     said = row.says is None or re.search(row.says, outcome.output)
     return OK if runs and said and outcome.passed else WRONG
 
