@@ -161,12 +161,14 @@ def _work(name: str, folder: Path, base: Path, plain: bool, pipe: Connection) ->
 
 def _prepare(row, folder, base):
     """Write data and config, and give the words of the command."""
+    from inputs import SNIPPETS
+
     data = base / 'data'
     if row.spoil:
         data = folder / 'data'
         write_data(data)
         row.spoil(data)
-    names = dict(data=data, folder=folder, work=folder / 'work', root=ROOT, base=base)
+    names = dict(SNIPPETS, data=data, folder=folder, work=folder / 'work', root=ROOT, base=base)
     names['config'] = folder / f'tiny_{row.host}.py'
     names['checkpoint'] = base / row.host / 'work/epoch_1.pth'
 

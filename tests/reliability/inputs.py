@@ -63,6 +63,13 @@ class Row(NamedTuple):
 
 ROWS: dict[str, Row] = {}
 
+# what the lines of a config may name in braces
+SNIPPETS = dict(
+    iters="train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)\ntrain_dataloader['sampler'] = dict(type='InfiniteSampler')\nlog_processor = dict(by_epoch=False)\ndefault_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))\n",
+    coat="_delete_=True, type='mmvitx.CoaT', arch=dict(embed_dims=(32, 64, 96, 128), serial_depths=(1, 1, 1, 1), parallel_depth=0, mlp_ratios=(4, 4, 4, 4))",
+    fits="model['neck'].update(in_channels=[32, 64, 96, 128])",
+)
+
 
 def trained(run: Any) -> bool:
     """Whether a training did something, with weights that are numbers, and left a checkpoint."""
@@ -266,7 +273,6 @@ config('mmdet', "train_pipeline.insert(2, dict(type='LoadAnnotations', with_bbox
 
 # ----------------------------------------------------------------------------- optimizers
 OPTIM = 'optim_wrapper.optimizer'
-ITERS = "train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)\ntrain_dataloader['sampler'] = dict(type='InfiniteSampler')\nlog_processor = dict(by_epoch=False)\ndefault_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))\n"
 option('mmdet', f'{OPTIM}.type=AdamWW', f'{OPTIM} & AdamW')
 option('mmdet', f'{OPTIM}.type=SGD', RUNS)
 option('mmdet', f'{OPTIM}.lr=fast', f'{OPTIM} & lr')
@@ -303,9 +309,9 @@ option('mmdet', 'optim_wrapper.accumulative_counts=0', 'optim_wrapper & accumula
 option('mmdet', 'optim_wrapper.accumulative_counts=two', 'optim_wrapper & accumulative_counts')
 option('mmseg', 'optim_wrapper.accumulative_count=2', 'optim_wrapper & accumulative_count')
 option('mmdet', 'optim_wrapper.paramwise_cfg.norm_decay_mult=0 optim_wrapper.optimizer.weight_decay=0.1', RUNS)
-option('mmdet', 'optim_wrapper.paramwise_cfg.norm_decay_mult=none', 'optim_wrapper.paramwise_cfg')
+option('mmdet', 'optim_wrapper.paramwise_cfg.norm_decay_mult=none optim_wrapper.optimizer.weight_decay=0.1', 'optim_wrapper.paramwise_cfg')
 option('mmdet', 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.1', RUNS)
-option('mmdet', 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=low', 'optim_wrapper.paramwise_cfg & lr_mult')
+option('mmdet', 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=low', 'optim_wrapper.paramwise_cfg')
 option('mmseg', 'optim_wrapper.paramwise_cfg.custom_keys=3', 'optim_wrapper.paramwise_cfg & custom_keys')
 option('mmdet', 'optim_wrapper.paramwise_cfg=3', 'optim_wrapper.paramwise_cfg')
 option('mmdet', 'optim_wrapper.constructor=Nope', 'optim_wrapper & Nope')
@@ -341,20 +347,20 @@ config('mmpretrain', "param_scheduler = [dict(type='CosineAnnealingLR', by_epoch
 config('mmdet', "param_scheduler = ['LinearLR']", 'param_scheduler')
 
 # ----------------------------------------------------------------------------- loops
-option('mmdet', 'train_cfg.max_epochs=0', 'train_cfg & max_epochs', why=NOTHING)
+option('mmdet', 'train_cfg.max_epochs=0', 'train_cfg & max_epochs')
 option('mmdet', 'train_cfg.max_epochs=2.5', 'train_cfg & max_epochs')
 option('mmdet', 'train_cfg.max_epochs=many', 'train_cfg & max_epochs')
 option('mmseg', 'train_cfg.max_epochs=2', RUNS)
 option('mmseg', 'train_cfg.max_epochs=None', 'train_cfg & max_epochs')
-option('mmseg', 'train_cfg.max_epochs=-1', 'train_cfg & max_epochs', why=NOTHING)
-config('mmseg', ITERS, RUNS)
-config('mmdet', f'{ITERS}train_cfg["max_iters"] = "many"', 'train_cfg & max_iters')
-config('mmdet', f'{ITERS}train_cfg["max_iters"] = 2.5', 'train_cfg & max_iters')
-config('mmseg', f'{ITERS}train_cfg["max_iters"] = 0', 'train_cfg & max_iters', why=NOTHING)
-config('mmseg', f'{ITERS}train_cfg["max_iters"] = -5', 'train_cfg & max_iters', why=NOTHING)
-config('mmpretrain', f'{ITERS}del train_cfg["max_iters"]', 'train_cfg & max_iters')
-config('mmpretrain', f'{ITERS}train_dataloader["sampler"] = dict(type="DefaultSampler", shuffle=True)', RUNS)
-config('mmseg', f'{ITERS}default_hooks["checkpoint"]["by_epoch"] = True', RUNS, check=lambda run: run.result.iter == 4)
+option('mmseg', 'train_cfg.max_epochs=-1', 'train_cfg & max_epochs')
+config('mmseg', '{iters}', RUNS)
+config('mmdet', '{iters}train_cfg["max_iters"] = "many"', 'train_cfg & max_iters')
+config('mmdet', '{iters}train_cfg["max_iters"] = 2.5', 'train_cfg & max_iters')
+config('mmseg', '{iters}train_cfg["max_iters"] = 0', 'train_cfg & max_iters', why=NOTHING)
+config('mmseg', '{iters}train_cfg["max_iters"] = -5', 'train_cfg & max_iters', why=NOTHING)
+config('mmpretrain', '{iters}del train_cfg["max_iters"]', 'train_cfg & max_iters')
+config('mmpretrain', '{iters}train_dataloader["sampler"] = dict(type="DefaultSampler", shuffle=True)', RUNS)
+config('mmseg', '{iters}default_hooks["checkpoint"]["by_epoch"] = True', RUNS, check=lambda run: run.result.iter == 4)
 option('mmdet', 'train_cfg.val_interval=0', 'train_cfg & val_interval')
 option('mmdet', 'train_cfg.val_interval=often', 'train_cfg & val_interval')
 option('mmdet', 'train_cfg.val_interval=5', RUNS)
@@ -373,7 +379,7 @@ config('mmdet', "train_cfg['dynamic_intervals'] = [(1, 1)]", RUNS)
 config('mmdet', "train_cfg['dynamic_intervals'] = 3", 'train_cfg & dynamic_intervals')
 option('mmdet', 'val_cfg=None', 'val_cfg|val_dataloader|val_evaluator')
 option('mmdet', 'val_cfg.type=ValLop', 'val_cfg & ValLoop')
-option('mmdet', 'val_cfg.fp16=True', RUNS)
+option('mmdet', 'val_cfg.fp16=True', 'val_cfg')
 config('mmdet', 'val_cfg = dict()', RUNS)
 config('mmdet', 'test_cfg = test_dataloader = test_evaluator = None', RUNS)
 
@@ -386,10 +392,10 @@ option('mmdet', f'{HOOKS}.checkpoint.interval=often', f'{HOOKS}.checkpoint & int
 option('mmdet', f'{HOOKS}.checkpoint.save_best=auto', RUNS, check=lambda run: any(run.folder.glob('work/best_*.pth')))
 option('mmdet', f'{HOOKS}.checkpoint.save_best=coco/bbox_mAP', RUNS, check=lambda run: any(run.folder.glob('work/best_*.pth')))
 option('mmdet', f'{HOOKS}.checkpoint.save_best=mIoU', f'{HOOKS}.checkpoint & (save_best|mIoU)')
-option('mmseg', f'{HOOKS}.checkpoint.save_best=mIoU', RUNS, check=lambda run: any(run.folder.glob('work/best_*.pth')))
+option('mmseg', f'{HOOKS}.checkpoint.type=CheckpointHook {HOOKS}.checkpoint.save_best=mIoU', RUNS, check=lambda run: any(run.folder.glob('work/best_*.pth')))
 option('mmpretrain', f'{HOOKS}.checkpoint.save_best=accuracy/top1', RUNS)
 option('mmpretrain', f'{HOOKS}.checkpoint.save_best=accuracy/top9', f'{HOOKS}.checkpoint & (save_best|top9)')
-option('mmdet', f'{HOOKS}.checkpoint.rule=bigger', f'{HOOKS}.checkpoint & rule')
+option('mmdet', f'{HOOKS}.checkpoint.rule=bigger {HOOKS}.checkpoint.save_best=coco/bbox_mAP', f'{HOOKS}.checkpoint & rule')
 option('mmdet', f'{HOOKS}.checkpoint.rule=greater {HOOKS}.checkpoint.save_best=coco/bbox_mAP', RUNS)
 option('mmdet', f'{HOOKS}.checkpoint.max_keep_ckpts=1', RUNS)
 option('mmdet', f'{HOOKS}.checkpoint.max_keep_ckpts=two', f'{HOOKS}.checkpoint & max_keep_ckpts')
@@ -432,14 +438,14 @@ option('mmdet', 'val_evaluator.metric=box', 'val_evaluator & (metric|box)')
 option('mmdet', 'val_evaluator.metric=bbox', RUNS)
 option('mmdet', 'val_evaluator.metric=[bbox,mask]', 'val_evaluator & (metric|mask)')
 option('mmdet', 'val_evaluator.ann_file=none.json', 'val_evaluator & none.json')
-option('mmdet', 'val_evaluator.ann_file=None', RUNS)
+option('mmdet', 'val_evaluator.ann_file=None', 'val_evaluator & ann_file|ground truth')
 option('mmdet', 'val_evaluator.type=CocoMetrik', 'val_evaluator & CocoMetric')
 option('mmdet', 'val_evaluator.classwise=True', RUNS)
 option('mmdet', 'val_evaluator.clazzwise=True', 'val_evaluator & clazzwise')
 option('mmdet', 'val_evaluator.format_only=True', 'val_evaluator & (format_only|outfile_prefix)')
 option('mmdet', 'val_evaluator.iou_thrs=high', 'val_evaluator & iou_thrs')
 option('mmdet', 'val_evaluator=None', 'val_evaluator')
-option('mmdet', 'val_evaluator=[]', 'val_evaluator')
+option('mmdet', 'val_evaluator=[]', RUNS)
 option('mmdet', 'val_evaluator=CocoMetric', 'val_evaluator')
 config('mmdet', 'del val_evaluator', 'val_evaluator')
 config('mmdet', 'val_evaluator = [val_evaluator]', RUNS)
@@ -457,8 +463,6 @@ config('mmpretrain', "val_evaluator = dict(type='SingleLabelMetric', items=['pre
 config('mmpretrain', "val_evaluator = dict(type='SingleLabelMetric', items=['accuracy'])", 'val_evaluator & (items|accuracy)')
 
 # ----------------------------------------------------------------------------- models
-COAT = "_delete_=True, type='mmvitx.CoaT', arch=dict(embed_dims=(32, 64, 96, 128), serial_depths=(1, 1, 1, 1), parallel_depth=0, mlp_ratios=(4, 4, 4, 4))"
-FITS = "model['neck'].update(in_channels=[32, 64, 96, 128])"
 option('mmdet', 'model=3', 'model')
 option('mmseg', 'model=None', 'model')
 config('mmpretrain', 'del model', 'model')
@@ -479,20 +483,20 @@ option('mmdet', 'model.backbone.with_cp=True', RUNS)
 option('mmdet', 'model.backbone.norm_cfg.type=SyncBN', RUNS)
 option('mmdet', 'model.backbone.norm_cfg.type=BatchNorm', 'model.backbone & BatchNorm')
 option('mmdet', 'model.backbone.dpeth=18', 'model.backbone & dpeth')
-option('mmdet', 'model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=none.pth', 'none.pth')
+option('mmpretrain', 'model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=none.pth', 'none.pth')
 option('mmseg', 'model.backbone.init_cfg.type=Pretraind model.backbone.init_cfg.checkpoint=none.pth', 'model.backbone & Pretrained')
-config('mmdet', f"model['backbone'] = dict({COAT})\n{FITS}", RUNS)
-config('mmdet', f"model['backbone'] = dict({COAT})", 'model.neck.in_channels')
-config('mmdet', f"model['backbone'] = dict({COAT.replace('mmvitx.', '')})\n{FITS}", 'model.backbone & mmvitx.CoaT')
-config('mmdet', f"model['backbone'] = dict({COAT.replace('CoaT', 'Coat')})\n{FITS}", 'model.backbone & mmvitx.CoaT')
-config('mmdet', f"model['backbone'] = dict({COAT}, out_indices=(3, 4))\n{FITS}", 'model.backbone & out_indices')
-config('mmdet', f"model['backbone'] = dict({COAT}, drop_path_rate=2)\n{FITS}", 'model.backbone & drop_path_rate')
-config('mmdet', f"model['backbone'] = dict({COAT}, drop_path=0.2)\n{FITS}", 'model.backbone & drop_path')
+config('mmdet', "model['backbone'] = dict({coat})\n{fits}", RUNS)
+config('mmdet', "model['backbone'] = dict({coat})", 'model.neck.in_channels')
+config('mmdet', "model['backbone'] = dict({coat})\nmodel['backbone']['type'] = 'CoaT'\n{fits}", 'model.backbone & mmvitx.CoaT')
+config('mmdet', "model['backbone'] = dict({coat})\nmodel['backbone']['type'] = 'mmvitx.Coat'\n{fits}", 'model.backbone & mmvitx.CoaT')
+config('mmdet', "model['backbone'] = dict({coat}, out_indices=(3, 4))\n{fits}", 'model.backbone & out_indices')
+config('mmdet', "model['backbone'] = dict({coat}, drop_path_rate=2)\n{fits}", 'model.backbone & drop_path_rate')
+config('mmdet', "model['backbone'] = dict({coat}, drop_path=0.2)\n{fits}", 'model.backbone & drop_path')
 config('mmdet', "model['backbone'] = dict(_delete_=True, type='mmvitx.CoaT', arch='huge')", 'model.backbone & arch')
 config('mmdet', "model['backbone'] = dict(_delete_=True, type='mmvitx.CaiT', arch=None)", 'model.backbone & arch')
-config('mmdet', "model['backbone'] = dict(_delete_=True, type='mmvitx.CrossViT')", 'model.backbone & arch')
-config('mmdet', f"model['backbone'] = dict({COAT}, out_type='cls_token')\n{FITS}", 'out_type|model.(backbone|neck)')
-config('mmpretrain', f"model['backbone'] = dict({COAT}, out_type='cls_token')\nmodel['neck'] = None\nmodel['head']['in_channels'] = 128", RUNS)
+config('mmdet', "model['backbone'] = dict(_delete_=True, type='mmvitx.CrossViT')", 'model.neck & in_channels')
+config('mmdet', "model['backbone'] = dict({coat}, out_type='cls_token')\n{fits}", 'out_type|model.(backbone|neck)')
+config('mmpretrain', "model['backbone'] = dict({coat}, out_type='cls_token')\nmodel['neck'] = None\nmodel['head']['in_channels'] = 128", RUNS)
 option('mmdet', 'model.neck.in_channels=[8,16,32]', 'model.neck & in_channels')
 option('mmdet', 'model.neck.in_channels=[8,16,32,65]', 'model.neck & in_channels')
 option('mmdet', 'model.neck.in_channels=64', 'model.neck & in_channels')
@@ -507,7 +511,7 @@ option('mmdet', 'model.rpn_head.anchor_generator.strides=[4,8]', 'model.rpn_head
 option('mmdet', 'model.rpn_head.loss_cls.type=FocalLos', 'model.rpn_head.loss_cls & FocalLoss')
 option('mmdet', 'model.rpn_head.loss_cls.loss_weight=NaN', 'loss', why='the host trains to weights that are no numbers')
 option('mmdet', 'model.roi_head.bbox_head.num_classes=2', 'model.roi_head.bbox_head.num_classes', why='the host takes the third class for background')
-option('mmdet', 'model.roi_head.bbox_head.num_classes=5 model.roi_head.mask_head.num_classes=5', RUNS)
+option('mmdet', 'model.roi_head.bbox_head.num_classes=5 model.roi_head.mask_head.num_classes=5 model.test_cfg.rcnn.score_thr=0.99', RUNS)
 option('mmdet', 'model.roi_head.bbox_head.num_classes=three', 'model.roi_head.bbox_head & num_classes')
 option('mmdet', 'model.roi_head.mask_head.num_classes=2', 'model.roi_head.mask_head.num_classes')
 option('mmdet', 'model.roi_head.bbox_roi_extractor.featmap_strides=[4,8,16]', RUNS)
