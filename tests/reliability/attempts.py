@@ -194,6 +194,7 @@ def _run_plain(tool, words):
     import argparse
 
     from mmengine.config import Config, DictAction
+    from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     import mmvitx  # noqa: F401, for the types of the configs
@@ -209,5 +210,5 @@ def _run_plain(tool, words):
     cfg.work_dir = args.work_dir
     if tool == 'test':
         cfg.load_from = args.checkpoint
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train() if tool == 'train' else runner.test()
