@@ -592,8 +592,8 @@ option('mmdet', 'visualizer.vis_backends=None', RUNS)
 option('mmdet', 'visualizer=None', RUNS)
 option('mmdet', 'visualizer.vis_backends.0.type=LocalVizBackend', 'visualizer & LocalVisBackend')
 config('mmseg', "visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='NoBackend')])", 'visualizer & NoBackend')
-option('mmdet', 'launcher=pytorch', 'launcher')
-option('mmdet', 'launcher=ssh', 'launcher')
+option('mmdet', 'launcher=pytorch', RUNS, why='--launcher decides, as in the tools of the hosts')
+option('mmdet', 'launcher=ssh', RUNS, why='--launcher decides, as in the tools of the hosts')
 option('mmdet', 'default_scope=mmdett', 'default_scope')
 option('mmdet', 'default_scope=None', 'default_scope', why='the tools must know the host')
 option('mmdet', 'default_scope=mmseg', 'mmseg|default_scope')
@@ -658,7 +658,7 @@ command('train {config} --work-dir {work} --resume none.pth', 'none.pth')
 command('train {config} --work-dir {work} --resume', RUNS, check=trained)
 command('train {config} --work-dir {work} --resume {base}/mmseg/work/epoch_1.pth', 'epoch_1.pth')
 command('train {config} --work-dir {work} --resume {checkpoint}', RUNS, check=lambda run: run.result.iter == 2)
-command('train {config} --work-dir {work} --resume {checkpoint} --cfg-options train_dataloader.batch_size=4 train_cfg.max_epochs=2', 'batch|iterations|resume')
+command('train {config} --work-dir {work} --resume {checkpoint} --cfg-options train_dataloader.batch_size=4 train_cfg.max_epochs=2', RUNS)
 
 # ----------------------------------------------------------------------------- COCO files
 
@@ -836,7 +836,7 @@ data('mmseg', 'a label map that is text', file('masks/0.png', b'hello'), 'masks/
 data('mmseg', 'a missing label map', lambda root: (root / 'masks/0.png').unlink(), '0.png')
 data('mmseg', 'a missing image', lambda root: (root / 'images/0.png').unlink(), RUNS)
 data('mmseg', 'no images', lambda root: [p.unlink() for p in root.glob('images/*')], 'images|img_suffix')
-data('mmseg', 'labels remapped after loading', maps(np.full((64, 64), 7, np.uint8)), RUNS, lines="for p in train_pipeline, test_pipeline:\n    p[1]['imdecode_backend'] = 'pillow'\nfor each in train_dataloader, val_dataloader:\n    each['dataset']['metainfo']['classes'] = tuple('abcd')\n    each['dataset']['metainfo']['label_map'] = {{7: 1}}".replace('{{', '{').replace('}}', '}'))
+data('mmseg', 'labels remapped after loading', maps(np.full((64, 64), 13, np.uint8)), RUNS, lines="for each in train_dataloader, val_dataloader:\n    each['dataset'].update(type='CityscapesDataset', seg_map_suffix='.png', metainfo=dict(classes=('car', 'road', 'sky', 'person')))")
 data('mmseg', 'labels that begin at 1', maps(np.full((64, 64), 4, np.uint8)), RUNS, words='--cfg-options train_dataloader.dataset.reduce_zero_label=True val_dataloader.dataset.reduce_zero_label=True train_dataloader.dataset.pipeline.1.reduce_zero_label=True val_dataloader.dataset.pipeline.1.reduce_zero_label=True')
 data('mmseg', 'a list of names', lambda root: (root / 'names.txt').write_text('0\n1\n2\n'), RUNS, words='--cfg-options train_dataloader.dataset.ann_file=names.txt')
 data('mmseg', 'a list of names with suffixes', lambda root: (root / 'names.txt').write_text('0.png\n1.png\n'), '0.png|ann_file|img_suffix', words='--cfg-options train_dataloader.dataset.ann_file=names.txt')
@@ -864,9 +864,9 @@ def folders(*names: str) -> Callable[[Path], None]:
 
 FOLDERS = "for each in train_dataloader, val_dataloader:\n    each['dataset'].update(ann_file='')"
 data('mmpretrain', 'class folders', folders('square', 'bar', 'plate'), RUNS, lines=FOLDERS)
-data('mmpretrain', 'class folders, one of other programs', folders('square', 'bar', 'plate', '.ipynb_checkpoints'), RUNS, lines=FOLDERS)
+data('mmpretrain', 'class folders, one of other programs', folders('square', 'bar', 'plate', '.ipynb_checkpoints'), 'folder|class', lines=FOLDERS)
 data('mmpretrain', 'class folders, none named', folders('b', 'a', 'c'), RUNS, lines=FOLDERS + "\n    del each['dataset']['metainfo']")
-data('mmpretrain', 'a class folder less', folders('square', 'bar'), RUNS, lines=FOLDERS)
+data('mmpretrain', 'a class folder less', folders('square', 'bar'), 'folder|class', lines=FOLDERS)
 data('mmpretrain', 'a class folder more', folders('square', 'bar', 'plate', 'disc'), 'num_classes|disc', lines=FOLDERS)
 data('mmpretrain', 'no class folders', lambda root: None, 'images|class', lines=FOLDERS)
 data('mmpretrain', 'a label too large', listed('0.png 0\n1.png 3\n2.png 1\n3.png 2\n'), 'classes.txt|num_classes')
@@ -1029,6 +1029,7 @@ command('check_parity none.json', 'none.json')
 command('check_parity {base}/data/coco.json', 'coco.json')
 command('check_parity {root}/tests/data/parity/coat_lite_tiny.json --tolerance small', '--tolerance')
 command('check_parity', 'FILE')
+data('mmpretrain', 'class folders, none named, one of other programs', folders('b', 'a', 'c', '.ipynb_checkpoints'), RUNS, lines=FOLDERS + "\n    del each['dataset']['metainfo']\nmodel['head']['num_classes'] = 4")
 option('mmdet', 'model.roi_head.mask_head.num_classes=5 model.roi_head.bbox_head.num_classes=5', 'num_classes')
 
 # fmt: on
