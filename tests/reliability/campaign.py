@@ -303,6 +303,7 @@ class Campaign:
         self.folder, self.configs = folder, configs
         self.numbers = itertools.count()
         self.counts = Counter()  # by what was done to a run and what came of it
+        self.verdicts = Counter()  # on the rows of the table of inputs
         self.caught = 0  # kills that left a half-written file, under a name of its own
         self.sizes = {}  # bytes of a checkpoint, by host
         self._weights, self._lock = {}, threading.Lock()

@@ -57,12 +57,18 @@ def run_case(campaign, outcomes, request, tmp_path_factory):
 
 def pytest_terminal_summary(terminalreporter, config):
     campaign = config.stash.get(CAMPAIGN, None)
-    if campaign is None or not campaign.counts:
-        return
-    terminalreporter.section('reliability')
-    rows = [['', *COLUMNS], ['---'] * (len(COLUMNS) + 1)]
-    for row in dict.fromkeys(row for row, _ in campaign.counts):
-        rows.append([row, *(str(campaign.counts[row, column]) for column in COLUMNS)])
-    for row in rows:
-        terminalreporter.line(f'| {" | ".join(row)} |')
-    terminalreporter.line(f'{campaign.caught} of the kills left an unfinished file')
+    if campaign and campaign.counts:
+        rows = [['', *COLUMNS]]
+        for row in dict.fromkeys(row for row, _ in campaign.counts):
+            rows.append([row, *(campaign.counts[row, column] for column in COLUMNS)])
+        write_table(terminalreporter, 'reliability', rows)
+        terminalreporter.line(f'{campaign.caught} of the kills left an unfinished file')
+    if campaign and campaign.verdicts:
+        rows = [['inputs', sum(campaign.verdicts.values())], *campaign.verdicts.items()]
+        write_table(terminalreporter, 'inputs', rows)
+
+
+def write_table(terminalreporter, title, rows):
+    terminalreporter.section(title)
+    for row in [rows[0], ['---'] * len(rows[0]), *rows[1:]]:
+        terminalreporter.line(f'| {" | ".join(map(str, row))} |')
