@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -48,6 +49,8 @@ def status(number: int) -> int:
 
 def _note(number, frame):
     global _asked, _asked_at
+    if number == signal.SIGTERM and 'PoolWorker' in multiprocessing.current_process().name:
+        os._exit(status(number))  # of a multiprocessing.Pool, as in VOC's metric: it ends them so
     name = 'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name
     if not _asked:
         _asked, _asked_at = number, time.monotonic()

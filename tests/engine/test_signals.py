@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -19,3 +20,14 @@ def test_nobody_needs_to_read_what_is_said(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         assert asked_to_stop() == signal.SIGINT
     os.close(writer)
+
+
+def test_a_pool_of_processes_can_be_ended():
+    """As MMDetection's VOC metric has one, in the middle of a training."""
+    with listening():
+        pool = multiprocessing.get_context('fork').Pool(2)
+        assert pool.map(abs, [-1, 2]) == [1, 2]
+        pool.terminate()  # by SIGTERM
+        for worker in pool._pool:
+            worker.join(20)
+            assert not worker.is_alive()
