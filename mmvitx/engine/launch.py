@@ -179,6 +179,11 @@ def _build_loader(runner: Runner, loop: str, check: bool) -> None:
         seed=runner.seed,
         diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
     )
+    if hasattr(loader.dataset, '__len__') and not len(loader):
+        raise UserError(
+            f'{name[1:]} gives no batch: its dataset has {len(loader.dataset)} images, batch_size '
+            f'is {loader.batch_size}, drop_last {loader.drop_last}'
+        )
     setattr(runner, name, loader)
     guard_samples(loader, runner.cfg, name[1:], check)
 
@@ -293,8 +298,10 @@ def _add_hooks(cfg: Config) -> None:
     if cfg.get('runner_type', 'Runner') != 'Runner':
         return  # which writes its checkpoints in another way
     default = cfg.get('default_hooks') or {}
+    if not isinstance(default, dict):
+        return  # mmengine refuses it
     checkpoint = default.get('checkpoint', dict(type='CheckpointHook'))
-    kind = str(checkpoint.get('type', 'CheckpointHook')) if checkpoint else ''
+    kind = str(checkpoint.get('type', 'CheckpointHook')) if isinstance(checkpoint, dict) else ''
     if kind.split('.')[-1] == 'CheckpointHook':  # mmengine's, and none of the user's own
         checkpoint = {**checkpoint, 'type': 'mmvitx.CheckpointHook'}
     cfg.default_hooks = {**default, 'checkpoint': checkpoint}
@@ -420,9 +427,10 @@ def _has_accelerator() -> bool:
 
 
 def _use_float32_without_accelerator(cfg: Config) -> None:
-    wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') != 'AmpOptimWrapper' or _has_accelerator():
+    kind = dict(walk(cfg.get('optim_wrapper'))).get('type')
+    if kind != 'AmpOptimWrapper' or _has_accelerator():
         return
+    wrapper = cfg.optim_wrapper
     wrapper.type = 'OptimWrapper'
     for name in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(name, None)
@@ -440,7 +448,9 @@ def _check_launcher(cfg: Config) -> None:
             f'--launcher {cfg.launcher} was asked for, but {", ".join(missing)} is not set in the '
             'environment: start it by tools/dist_train.sh, torchrun, srun or mpirun'
         )
-    sync = [path for path, value in walk(cfg.model, 'model') if value in ('SyncBN', 'MMSyncBN')]
+    sync = [
+        path for path, value in walk(cfg.get('model'), 'model') if value in ('SyncBN', 'MMSyncBN')
+    ]
     if cfg.launcher != 'none' and get_device() == 'cpu' and sync:
         raise UserError(
             f'{sync[0]} is SyncBN, which does not run in several processes on a CPU: '

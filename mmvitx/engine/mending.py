@@ -140,6 +140,7 @@ def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Re
         color_type = pipeline[step].get('color_type', 'color')
         oriented = dict(color=True, color_ignore_orientation=False).get(color_type)
     filter_cfg = {} if dataset.get('test_mode') else _section(dataset, 'filter_cfg')
+    min_size = filter_cfg.get('min_size', 0)
     split = Split(
         path=os.path.join(root, paths[1]),
         classes=tuple(classes) if isinstance(classes, (list, tuple)) else None,
@@ -148,7 +149,7 @@ def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Re
         masks=any(value is True for key, value in walk(pipeline) if key.endswith('with_mask')),
         oriented=oriented,
         filter_empty=filter_cfg.get('filter_empty_gt', False),
-        min_size=filter_cfg.get('min_size', 0),
+        min_size=min_size if isinstance(min_size, (int, float)) else 0,
     )
     loading = None if step is None else f'{where}.pipeline.{step}'
     return _Reader(f'{where}.ann_file', where, loading, split)

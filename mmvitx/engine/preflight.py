@@ -22,25 +22,43 @@ from mmvitx.errors import UserError, shorten
 
 
 def check_settings(cfg: Config) -> list[str]:
-    """Check settings with which a run would end without having done anything.
+    """Check settings with which a run would end without having learnt anything, or never.
 
     Returns:
         Warnings: settings of the config that nothing reads and that are spelt much like one that
         is read.
 
     Raises:
-        UserError: A number of epochs, iterations or an interval is none that can be meant.
+        UserError: A setting is none that can be meant: no epochs or iterations, an epoch without
+            an end, an interval of 0, NaN.
     """
-    for name in ('max_epochs', 'max_iters'):
-        number = (cfg.get('train_cfg') or {}).get(name)
-        if isinstance(number, (int, float)) and number < 1:
-            raise UserError(f'train_cfg.{name} is {number}: expected a positive whole number')
-    hooks = {name: cfg.get(name) for name in ('train_cfg', 'default_hooks', 'custom_hooks')}
-    for where, value in walk(hooks):
-        if where.endswith('interval') and (value == 0 or isinstance(value, str)):
-            raise UserError(
-                f'{where} is {value!r}: expected a positive whole number, or -1 of a hook for never'
-            )
+    if cfg.get('model') is None:
+        raise UserError(f'the config {cfg.filename} has no model')
+    settings = dict(walk(cfg.to_dict()))
+    for name in ('train_cfg.max_epochs', 'train_cfg.max_iters'):
+        if isinstance(settings.get(name), (int, float)) and settings[name] < 1:
+            raise UserError(f'{name} is {settings[name]}: expected a positive whole number')
+    for where, value in settings.items():
+        group, _, name = where.partition('.')
+        name = name.rpartition('.')[2]
+        if name.endswith('interval') and group in ('train_cfg', 'default_hooks', 'custom_hooks'):
+            if value == 0 or isinstance(value, str):
+                raise UserError(
+                    f'{where} is {value!r}: expected a positive whole number, or -1 of a hook for '
+                    'never'
+                )
+        elif value != value:
+            raise UserError(f'{where} is {value}: expected a number')
+        elif name == 'std' and isinstance(value, (list, tuple)) and 0 in value:
+            raise UserError(f'{where} is {value}: images are divided by it, so it cannot be 0')
+    sampler = str(settings.get('train_dataloader.sampler.type'))
+    by_epoch = settings.get('train_cfg.by_epoch') or 'Epoch' in str(settings.get('train_cfg.type'))
+    limited = 'train_dataloader.num_batch_per_epoch' in settings
+    if by_epoch and sampler.endswith('InfiniteSampler') and not limited:
+        raise UserError(
+            'train_dataloader.sampler is an InfiniteSampler, whose first epoch would never end: '
+            'take a DefaultSampler, or train by iterations (train_cfg.type=IterBasedTrainLoop)'
+        )
     read = list_read(cfg)
     return [
         f'nothing reads {name} of the config; did you mean {close[0]}?'
@@ -60,13 +78,14 @@ def check_paths(cfg: Config, loops: tuple[str, ...]) -> None:
         UserError: One is missing, or an accuracy is asked for of more classes than there are.
     """
     for loop in loops:
-        loader = cfg.get(f'{loop}_dataloader') or {}
-        for where, dataset in find_datasets(loader.get('dataset'), f'{loop}_dataloader.dataset'):
-            _check_dataset(cfg, dataset, where)
+        loader = cfg.get(f'{loop}_dataloader')
+        if isinstance(loader, dict):
+            _check_dict(loader.get('dataset'), f'{loop}_dataloader.dataset', 'of a dataset')
+            for where, dataset in find_datasets(loader.dataset, f'{loop}_dataloader.dataset'):
+                _check_dataset(cfg, dataset, where)
         evaluators = cfg.get(f'{loop}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-            if not isinstance(evaluator, dict):
-                continue
+            _check_dict(evaluator, f'{loop}_evaluator', 'of a metric')
             path = evaluator.get('ann_file')
             if path and is_local(path, evaluator):
                 _check_exists(path, os.path.isfile, 'annotation file', f'{loop}_evaluator.ann_file')
@@ -86,6 +105,11 @@ def find_datasets(dataset: Any, where: str) -> Iterator[tuple[str, dict]]:
         yield where, dataset
 
 
+def _check_dict(settings: Any, where: str, what: str) -> None:
+    if not isinstance(settings, dict):
+        raise UserError(f'{where} is {settings!r}: expected the settings {what}, dict(type=...)')
+
+
 def _check_dataset(cfg: Config, dataset: dict, where: str) -> None:
     root = dataset.get('data_root') or ''
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
@@ -100,7 +124,9 @@ def _check_dataset(cfg: Config, dataset: dict, where: str) -> None:
     if path and is_local(path, dataset):
         path = os.path.join(root, path)
         _check_exists(path, os.path.isfile, 'annotation file', f'{where}.ann_file')
-    classes = (dataset.get('metainfo') or {}).get('classes')
+    classes = dict(walk(dataset.get('metainfo'))).get('classes', ())
+    if not isinstance(classes, (str, list, tuple)):
+        raise UserError(f'{where}.metainfo.classes is {classes!r}: expected the names of classes')
     if isinstance(classes, str) and is_local(classes, dataset) and not os.path.isfile(classes):
         raise UserError(
             f'{where}.metainfo.classes is the text {classes!r}, but there is no such file: '
@@ -127,7 +153,7 @@ def _check_exists(path: str, exists: Any, what: str, setting: str) -> None:
 
 def _check_topk(cfg: Config, evaluator: dict, where: str) -> None:
     topk = evaluator.get('topk', 1)
-    largest = max(topk) if isinstance(topk, (list, tuple)) else topk
+    largest = max(number for _, number in walk([topk, 0]) if isinstance(number, int))
     head = dict(walk(cfg.model, 'model')).get('model.head.num_classes')
     if str(evaluator.get('type', '')).endswith('Accuracy') and head and largest > head:
         raise UserError(

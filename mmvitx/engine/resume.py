@@ -19,6 +19,7 @@ from mmvitx.checkpoints.loading import DamagedCheckpointError
 from mmvitx.checkpoints.schemes import is_readable
 from mmvitx.engine.batches import guard_workers, make_resumable
 from mmvitx.engine.cli import is_first_process
+from mmvitx.engine.configs import walk
 from mmvitx.engine.files import UNFINISHED
 from mmvitx.engine.hooks.checkpoint import describe_settings
 from mmvitx.engine.weights import Weights, lacks
@@ -238,7 +239,8 @@ def estimate_size(runner: Runner, weights: Weights | None) -> int:
         return Path(weights.source).stat().st_size
     model = sum(value.nbytes for value in runner.model.state_dict().values())
     trained = sum(value.nbytes for value in runner.model.parameters() if value.requires_grad)
-    optimizer = runner.cfg.optim_wrapper.get('optimizer', {})
+    optimizer = dict(walk(runner.cfg.optim_wrapper)).get('optimizer')
+    optimizer = optimizer if isinstance(optimizer, dict) else {}
     copies = 1 if 'momentum' in optimizer else 0 if optimizer.get('type') == 'SGD' else 2
     averages = sum(isinstance(hook, EMAHook) for hook in runner.hooks)
     return model * (1 + averages) + trained * copies

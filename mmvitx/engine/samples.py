@@ -124,7 +124,10 @@ def _check_size(shape: torch.Size, sample: dict, packed: Any) -> None:
             f'{name} is a picture of shape {tuple(shape)}: expected one number a pixel, as in a '
             'PNG of grey levels or of palette indices'
         )
-    sizes = [tuple(sample['inputs'].shape[-2:]), tuple(packed.metainfo.get('ori_shape', ())[:2])]
+    sizes = [
+        tuple(getattr(sample.get('inputs'), 'shape', shape)[-2:]),
+        tuple(packed.metainfo.get('ori_shape', ())[:2]),
+    ]
     if tuple(shape[1:]) not in sizes:
         raise UserError(
             f'{name} has {shape[2]} x {shape[1]} pixels, but its image '

@@ -68,6 +68,7 @@ def test_a_dataset_is_found_in_its_wrappers(data, wrapper):
         (dict(data_prefix=dict(img='no')), 'image folder .*no does not exist'),
         (dict(data_prefix=dict(seg_map_path='no')), 'label folder .*no does not exist'),
         (dict(data_prefix='no'), 'image folder .*no does not exist'),
+        (dict(metainfo=dict(classes=3)), r'metainfo.classes is 3: expected the names'),
         (dict(metainfo=dict(classes='bar')), r"text 'bar', .* write classes=\('bar',\)"),
     ],
 )
@@ -110,6 +111,16 @@ def test_the_file_of_an_evaluator(data):
         preflight.check_paths(cfg, ('train', 'val'))
 
 
+def test_settings_that_are_no_dicts(data):
+    cfg = config(data)
+    cfg.val_dataloader, cfg.val_evaluator = dict(dataset=3), 'CocoMetric'
+    with pytest.raises(UserError, match='val_dataloader.dataset is 3: expected the settings of a'):
+        preflight.check_paths(cfg, ('val',))
+    cfg.val_dataloader = cfg.train_dataloader
+    with pytest.raises(UserError, match="val_evaluator is 'CocoMetric': expected the settings of"):
+        preflight.check_paths(cfg, ('val',))
+
+
 def test_more_top_classes_than_there_are():
     cfg = Config(
         dict(
@@ -134,16 +145,33 @@ def test_more_top_classes_than_there_are():
 )
 def test_a_run_that_would_do_nothing(settings, where):
     with pytest.raises(UserError, match=f'{where} is .*: expected a positive whole number'):
-        preflight.check_settings(Config(settings))
+        preflight.check_settings(Config(dict(model={}, **settings)))
+
+
+def test_settings_that_cannot_be_meant():
+    endless = dict(
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        train_dataloader=dict(sampler=dict(type='mmengine.InfiniteSampler')),
+    )
+    for settings, message in (
+        ({}, 'has no model'),
+        (dict(model=dict(loss_weight=float('nan'))), 'model.loss_weight is nan'),
+        (dict(model=dict(data_preprocessor=dict(std=[1, 0, 1]))), 'data_preprocessor.std .* be 0'),
+        (dict(model={}, **endless), 'InfiniteSampler, whose first epoch would never end'),
+    ):
+        with pytest.raises(UserError, match=message):
+            preflight.check_settings(Config(settings))
+    endless['train_dataloader']['num_batch_per_epoch'] = 2
+    preflight.check_settings(Config(dict(model={}, **endless)))
 
 
 def test_intervals_that_mean_never():
     hooks = dict(checkpoint=dict(interval=-1), visualization=dict(interval=None))
-    assert not preflight.check_settings(Config(dict(train_cfg=None, default_hooks=hooks)))
+    assert not preflight.check_settings(Config(dict(model={}, default_hooks=hooks)))
 
 
 def test_a_misspelt_setting_of_a_config():
-    settings = dict(optim_wraper={}, optim_wrapper={}, train_pipeline=[], test_pipeline=[])
+    settings = dict(model={}, optim_wraper={}, optim_wrapper={}, train_pipeline=[])
     assert preflight.check_settings(Config(settings)) == [
         'nothing reads optim_wraper of the config; did you mean optim_wrapper?'
     ]

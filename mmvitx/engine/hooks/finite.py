@@ -33,7 +33,7 @@ class FiniteHook(Hook):
     def __init__(self, patience: int = 5):
         self.patience = patience
         self._count = 0
-        self._first = ''
+        self._first = self._wrong = ''
 
     def after_train_iter(
         self,
@@ -60,12 +60,21 @@ class FiniteHook(Hook):
             losses = ', '.join(f'{name} {value:.4g}' for name, value in numbers.items())
             self._first = f'iteration {runner.iter + 1} ({losses}; {_name_images(data_batch)})'
         self._count += 1
+        self._wrong = ' and '.join(sorted(wrong))
         if self._count > self.patience:
-            raise UserError(
-                f'{" and ".join(sorted(wrong))} not finite for {self._count} iterations, since '
-                f'{self._first}: lower the learning rate, clip gradients, or look at these images '
-                'and their annotations; --no-nan-check goes on all the same'
-            )
+            raise self._describe()
+
+    def after_train(self, runner: Runner) -> None:
+        """Refuse to end with such weights as if something had been learnt."""
+        if self._count and not all(each.isfinite().all() for each in runner.model.parameters()):
+            raise self._describe()
+
+    def _describe(self):
+        return UserError(
+            f'{self._wrong} not finite for {self._count} iterations, since {self._first}: lower '
+            'the learning rate, clip gradients, or look at these images and their annotations; '
+            '--no-nan-check goes on all the same'
+        )
 
 
 def _name_images(data_batch):
