@@ -50,6 +50,7 @@ def read_config(
     if args.data_root:
         configs.move_data(cfg, args.data_root)
     notes += [f'warning: {text}' for text in configs.merge_options(cfg, args.cfg_options)]
+    configs.check_scope(cfg, path)
     if is_first_process():
         print(*notes, sep='\n', end='\n' if notes else '')
 

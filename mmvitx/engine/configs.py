@@ -105,6 +105,16 @@ def read(path: Path) -> Config:
             f'the config {path} imports its types (mmengine\'s "new config"), which the tools here '
             "do not read: name them, as type='mmvitx.CoaT', and inherit by _base_"
         )
+    check_scope(cfg, path)
+    return cfg
+
+
+def check_scope(cfg: Config, path: str | Path) -> None:
+    """Check that an installed host runs a config.
+
+    Raises:
+        UserError: ``default_scope`` names none.
+    """
     scope = cfg.get('default_scope')
     if scope not in HOSTS:
         raise UserError(
@@ -112,7 +122,6 @@ def read(path: Path) -> Config:
             'which names the host that runs it'
         )
     _find_package(scope, str(path))
-    return cfg
 
 
 def _describe(error: Exception) -> str:

@@ -84,7 +84,8 @@ def _describe(error: Exception, place: Place, frame: FrameType) -> str:
     unknown = _find_unknown_type(message, place)
     if unknown:
         path, name, names = unknown
-        return f'{path} is {name!r}, which is not the name of a type{_suggest(name, names)}'
+        scope = place.cfg.get('default_scope')
+        return f'{path} is {name!r}, no type that {scope} has{_suggest(name, names)}'
 
     key = re.search(r"got (?:an unexpected|multiple values for) keyword argument '(\w+)'", message)
     path = next((path for path in leaves if key and path.rpartition('.')[2] == key[1]), None)
@@ -169,7 +170,9 @@ def _find_setting(leaves: dict[str, Any], error: Exception, message: str) -> str
                 return path
     plain = {path: v for path, v in leaves.items() if not isinstance(v, (dict, list, tuple))}
     found = [path for path, value in plain.items() if {repr(value), str(value)} & {*words}]
-    if len(found) != 1 and isinstance(error, (TypeError, ValueError, AttributeError)):
+    if len(found) != 1 and isinstance(
+        error, (TypeError, ValueError, AttributeError, AssertionError)
+    ):
         kinds = (str, float) if isinstance(error, TypeError) else (str,)
         for kind in (*kinds, type(None)):
             named = kind is str or f"'{kind.__name__}'" in words
@@ -183,7 +186,7 @@ def _find_setting(leaves: dict[str, Any], error: Exception, message: str) -> str
 
 def _find_unknown_type(message: str, place: Place) -> tuple[str, str, list[str]] | None:
     """Find a type that no registry has, with its path, and the names that there are."""
-    missing = re.match(r'(\S+) is not in the .*::(.*) registry', message)
+    missing = re.match(r'(\S+) is not in the (?:.*::)?(.*) registry', message)
     if not missing and 'callable' not in message:  # what an unknown name becomes in some places
         return None
     roots = [each for each in vars(mmengine.registry).values() if isinstance(each, Registry)]
@@ -191,7 +194,8 @@ def _find_unknown_type(message: str, place: Place) -> tuple[str, str, list[str]]
         roots = [root for root in roots if root.name == missing[2]] or roots
     names = [name for root in roots for name in _list_types(root, place.cfg.get('default_scope'))]
     if missing:
-        return f'{place.path}.type', missing[1], names
+        path = place.path if place.path.endswith('type') else f'{place.path}.type'
+        return path, missing[1], names
     for path, value in walk(place.settings, place.path):
         if (
             path.endswith('.type')

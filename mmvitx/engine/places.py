@@ -11,7 +11,7 @@ from mmengine.dataset import BaseDataset, Compose
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, _ParamScheduler
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -84,6 +84,8 @@ class Place:
             names = [f'{split}_dataloader' for split in (self.split, 'train', 'val', 'test')]
             equal = [name for name in names if self.cfg.get(name) == given['dataloader']]
             self.path = next(iter(equal), self.path)
+        elif name == 'build_runner_from_cfg':
+            self.path = 'runner_type'
         elif name.startswith('build_') and 'cfg' in given and 'registry' in given:
             self._find(given['cfg'])
             self._built = True
@@ -113,6 +115,8 @@ class Place:
             self._find_type(owner, 'custom_hooks')
         elif isinstance(owner, OptimWrapper):
             self.path = 'optim_wrapper'
+        elif isinstance(owner, LogProcessor):
+            self.path = 'log_processor'
         elif isinstance(owner, _ParamScheduler):
             self.path = 'param_scheduler'
             self._find_type(owner, 'param_scheduler')

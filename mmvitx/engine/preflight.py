@@ -49,6 +49,8 @@ def check_settings(cfg: Config) -> list[str]:
                 )
         elif value != value:
             raise UserError(f'{where} is {value}: expected a number')
+        elif '.milestones.' in where and not isinstance(value, int):
+            raise UserError(f'{where} is {value!r}: expected the number of an epoch or iteration')
         elif name == 'std' and isinstance(value, (list, tuple)) and 0 in value:
             raise UserError(f'{where} is {value}: images are divided by it, so it cannot be 0')
     sampler = str(settings.get('train_dataloader.sampler.type'))

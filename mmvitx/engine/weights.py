@@ -153,6 +153,8 @@ def read_weights(cfg: Config) -> Weights | None:
         CheckpointError: If it cannot be had, holds NaN, or too little to resume from.
     """
     path = cfg.get('load_from')
+    if path and not isinstance(path, (str, Path)):
+        raise UserError(f'load_from is {path!r}: expected the path of a checkpoint')
     if not path or not is_readable(path):
         return None
     checkpoint, _ = read_checkpoint(path)
@@ -179,15 +181,18 @@ def lacks(parts: Collection[str], path: str | Path) -> CheckpointError:
 
 def _keep_shapes(path: str, checkpoint: Any, prefix: str | None = None) -> Weights:
     """Take of a checkpoint what mmengine does: of a prefix only what is under it."""
-    if not isinstance(checkpoint, dict):
-        kind = type(checkpoint).__name__
+    tensors = (
+        checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else checkpoint
+    )
+    if not isinstance(tensors, dict):
+        kind = type(tensors).__name__
         raise CheckpointError(
             f'the checkpoint {path} holds a {kind}, a dict of weights was expected'
         )
     start = prefix.rstrip('.') + '.' if prefix else ''
     weights = {
         name.removeprefix(start or 'module.'): value.to('meta')
-        for name, value in checkpoint.get('state_dict', checkpoint).items()
+        for name, value in tensors.items()
         if isinstance(value, torch.Tensor) and name.startswith(start)
     }
     source = f'{path} under {start}*' if prefix else path

@@ -51,7 +51,7 @@ def test_what_is_built_in_what_is_built():
 def test_the_name_of_a_type(name, meant):
     cfg = dict(model=dict(backbone=dict(type=name)))
     found = explanation(cfg, lambda: MODELS.build(cfg['model']['backbone']))
-    assert found == f'model.backbone.type is {name!r}, which is not the name of a type{meant}'
+    assert found == f'model.backbone.type is {name!r}, no type that mmdet has{meant}'
 
 
 def test_the_name_of_a_setting():
