@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import cv2
 import numpy as np
 
 from mmvitx.datasets.images import Header, find_unreadable, is_local, read_headers
 from mmvitx.errors import UserError, shorten
+
+LABEL_MAPS = 16  # read of a split, to see whether there are labels at all
 
 
 def describe(dataset: Any, name: str) -> list[str]:
@@ -111,6 +114,20 @@ def _name_unreadable(headers: dict[str, Header | None], what: str, name: str) ->
     ]
 
 
+def _check_labelled(paths: list[str], name: str) -> list[str]:
+    """Read some label maps, and say if there is no label in any; refuse them if they are all."""
+    some = paths[:: max(1, math.ceil(len(paths) / LABEL_MAPS))]
+    if not some or any(np.any(cv2.imread(path, cv2.IMREAD_UNCHANGED) != 255) for path in some):
+        return []
+    text = (
+        f'{name}: the {len(some)} of {len(paths):,} label maps that were read hold no label but 255, '
+        f'which is ignored (first: {some[0]})'
+    )
+    if len(some) == len(paths):
+        raise UserError(f'{text}: there is nothing to learn')
+    return [text]
+
+
 def _describe_label_maps(
     paths: list[tuple[str, str]], images: dict[str, Header | None], name: str
 ) -> list[str]:
@@ -124,7 +141,9 @@ def _describe_label_maps(
             path for path, _, labels in both if labels.mode.startswith(('RGB', 'CMYK', 'YCbCr'))
         ],
     }
-    return _name_unreadable(maps, 'label map', name) + [
+    lines = _name_unreadable(maps, 'label map', name)
+    lines += _check_labelled([path for path, _, _ in both], name)
+    return lines + [
         f'{name}: label maps {what}: {len(wrong):,} (first: {wrong[0]})'
         for what, wrong in found.items()
         if wrong

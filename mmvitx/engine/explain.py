@@ -118,8 +118,8 @@ def _describe(error: Exception, place: Place, frame: FrameType) -> str:
             '; MMSegmentation cannot weight classes and ignore labels: leave class_weight out'
         )
     kind = '' if isinstance(error, AssertionError) else f'{type(error).__name__}: '
-    image = f' (for the image {place.image})' if place.image else ''
-    return f'{_show(place, leaves, error, message)}: {kind}{message}{image}'
+    file = f' (for {place.file})' if place.file else ''
+    return f'{_show(place, leaves, error, message)}: {kind}{message}{file}'
 
 
 def _shorten(text: str) -> str:

@@ -21,7 +21,7 @@ from mmengine.dist import broadcast_object_list, init_dist, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -35,7 +35,7 @@ from mmvitx.engine.files import check_folder, check_room, claim_folder, write_wh
 from mmvitx.engine.hooks import CheckpointHook
 from mmvitx.engine.hooks.stop import Stopped
 from mmvitx.engine.mending import mend_data
-from mmvitx.engine.samples import guard_samples
+from mmvitx.engine.samples import find_limit, guard_samples
 from mmvitx.engine.sheets import draw_sheet
 from mmvitx.engine.weights import (
     check_pretrained,
@@ -223,7 +223,14 @@ def check(cfg: Config, *loops: str, **settings: Any) -> None:
     if new:
         shutil.rmtree(new[-1], ignore_errors=True)
     with TemporaryDirectory() as cfg.work_dir, _collecting(findings):
-        runner = build_runner(cfg, *loops, findings=findings, **settings)
+        try:
+            runner = build_runner(cfg, *loops, findings=findings, **settings)
+        except UserError:
+            with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                for loop in loops:
+                    with _collecting(findings), explaining(cfg):
+                        Runner.build_dataloader(cfg[f'{loop}_dataloader'], seed=0)
+            raise
         for build, given in (
             (runner.build_optim_wrapper, runner.optim_wrapper),
             (runner.build_evaluator, runner._val_evaluator),
@@ -366,9 +373,17 @@ def _show_data(runner: Runner, loops: Sequence[str]) -> None:
         loop: loader.dataset for loop, loader in loaders.items() if isinstance(loader, DataLoader)
     }
     preflight.check_folders_of_classes(datasets)
+    limit = find_limit(runner.cfg)
     for loop, dataset in datasets.items():
         for line in describe_data(dataset, loop):
             print_log(line, logger='current')
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if limit and classes and len(classes) != limit.number:
+            print_log(
+                f'{loop} has {len(classes)} classes, but {limit.setting} is {limit.number}',
+                logger='current',
+                level=logging.WARNING,
+            )
         path = Path(runner.work_dir, f'samples_{loop}.jpg')
         if 'train' in loops and draw_sheet(dataset, runner.cfg.default_scope, path):
             print_log(f'{loop}: samples as the model gets them: {path}', logger='current')

@@ -47,13 +47,13 @@ class Place:
     Attributes:
         path: The path of the innermost settings so far.
         split: ``train``, ``val`` or ``test``.
-        image: The file that a transform was working on, if any.
+        file: The image or label map that a transform was working on, if any.
     """
 
     def __init__(self, cfg: Config, path: str = ''):
         self.cfg, self.path = cfg, path
         self.split = path.partition('_')[0] or 'train'
-        self.image = ''
+        self.file = ''
         self._built = False
         self._names: dict[int, str] = {}  # of the model's modules
 
@@ -73,8 +73,9 @@ class Place:
         """Follow a call."""
         given, name = frame.f_locals, frame.f_code.co_name
         owner, results = given.get('self'), given.get('results')
-        if isinstance(results, dict) and isinstance(results.get('img_path'), str):
-            self.image = results['img_path']
+        if isinstance(results, dict):
+            key = 'seg_map_path' if 'LoadAnnotations' in type(owner).__name__ else 'img_path'
+            self.file = results.get(key) or self.file
         if isinstance(owner, Runner) and name in SETTINGS:
             self.path = SETTINGS[name]
         elif isinstance(owner, Runner) and name == 'build_evaluator':

@@ -165,19 +165,27 @@ def _check_topk(cfg: Config, evaluator: dict, where: str) -> None:
 
 
 def check_folders_of_classes(datasets: dict[str, Any]) -> None:
-    """Check that datasets which number their classes by the folders in them have the same ones.
+    """Check datasets that number their classes by folders: they must all have the same ones.
 
     Args:
         datasets: Built, by name.
 
     Raises:
-        UserError: They differ, so that a label means another class in each.
+        UserError: They differ, so that a label means another class in each; or a dataset names its
+            classes in another order.
     """
     named = {
         name: list(each.folder_to_idx)
         for name, each in datasets.items()
         if hasattr(each, 'folder_to_idx')
     }
+    for name, folders in named.items():
+        classes = list(datasets[name].metainfo.get('classes', folders))
+        if classes != folders and {*classes} & {*folders}:
+            raise UserError(
+                f'{name} names the classes {shorten(classes)}, but labels are numbered by the '
+                f'folders, in alphabetical order: {shorten(folders)}; name them so'
+            )
     first, *others = named or ['']
     for other in others:
         differing = sorted({*named[first]} ^ {*named[other]})

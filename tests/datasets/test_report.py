@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmvitx.datasets import report
 from mmvitx.datasets.report import describe
 from mmvitx.errors import UserError
 
@@ -100,3 +101,13 @@ def test_empty_dataset():
     with pytest.raises(UserError, match='train is empty'):
         describe([], 'train')
     assert describe([1, 2], 'train') == ['train: 2 samples']
+
+
+def test_label_maps_without_labels(config, data, monkeypatch):
+    for path in data.glob('masks/*'):
+        cv2.imwrite(str(path), np.full((64, 64), 255, np.uint8))
+    dataset = build(config('mmseg'))
+    with pytest.raises(UserError, match='the 4 of 4 label maps .* hold no label but 255'):
+        describe(dataset, 'train')
+    monkeypatch.setattr(report, 'LABEL_MAPS', 2)  # the others may have some
+    assert 'the 2 of 4 label maps' in ' '.join(describe(dataset, 'train'))

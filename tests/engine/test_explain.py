@@ -92,7 +92,7 @@ def test_a_transform_and_its_image():
     pipeline.transforms[0] = lambda results: dict(results, img=torch.zeros(4, 4, 3).numpy())
     found = explanation(cfg, lambda: pipeline(dict(img_path='a.jpg')), 'val_dataloader')
     assert found.startswith('val_dataloader.dataset.pipeline.1.scale')
-    assert found.endswith('(for the image a.jpg)')
+    assert found.endswith('(for a.jpg)')
 
 
 def test_code_of_the_users_own_keeps_its_traceback():

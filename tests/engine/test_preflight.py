@@ -179,11 +179,18 @@ def test_a_misspelt_setting_of_a_config():
 
 def test_folders_of_classes():
     class Folders:
-        def __init__(self, *names):
+        def __init__(self, *names, **metainfo):
             self.folder_to_idx = {name: i for i, name in enumerate(names)}
+            self.metainfo = metainfo
 
     same = dict(train=Folders('cat', 'dog'), val=Folders('cat', 'dog'), other=object())
     preflight.check_folders_of_classes(same)
     preflight.check_folders_of_classes({})
     with pytest.raises(UserError, match='train and val take .* not the same ones: cow, dog in one'):
         preflight.check_folders_of_classes({**same, 'val': Folders('cat', 'cow')})
+    for classes in ('dog', 'cat'), ('cat', 'cow'):
+        wrong = dict(train=Folders('cat', 'dog', classes=classes))
+        with pytest.raises(UserError, match='numbered by the folders, .*: cat, dog; name them so'):
+            preflight.check_folders_of_classes(wrong)
+    named = dict(train=Folders('cat', 'dog', classes=('Katze', 'Hund')))
+    preflight.check_folders_of_classes(named)
