@@ -120,8 +120,8 @@ def _check_labelled(paths: list[str], name: str) -> list[str]:
     if not some or any(np.any(cv2.imread(path, cv2.IMREAD_UNCHANGED) != 255) for path in some):
         return []
     text = (
-        f'{name}: the {len(some)} of {len(paths):,} label maps that were read hold no label but 255, '
-        f'which is ignored (first: {some[0]})'
+        f'{name}: the {len(some)} of {len(paths):,} label maps that were read hold no label but '
+        f'255, which is ignored (first: {some[0]})'
     )
     if len(some) == len(paths):
         raise UserError(f'{text}: there is nothing to learn')

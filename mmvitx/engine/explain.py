@@ -79,7 +79,7 @@ def _describe(error: Exception, place: Place, frame: FrameType) -> str:
         message = message.strip('\'"')
     elif not str(error):
         message = f'the check `{traceback.extract_tb(error.__traceback__)[-1].line}` fails'
-    leaves = _list_leaves(place)
+    leaves = _list_leaves(place.settings, place.path)
 
     unknown = _find_unknown_type(message, place)
     if unknown:
@@ -126,17 +126,13 @@ def _shorten(text: str) -> str:
     return text if len(text) < 200 else f'{text[:197]}...'
 
 
-def _list_leaves(place: Place) -> dict[str, Any]:
-    """List the settings of a place by path; of a model, whose parts are places, not all below."""
-    settings = place.settings
-    if not isinstance(settings, dict):
-        return {}
-    inner = walk(settings, place.path)
-    if place.path == 'model' or place.path.endswith('_dataloader'):
-        inner = ((f'{place.path}.{key}', value) for key, value in settings.items())
-    return {
-        path: value for path, value in inner if path.rpartition('.')[2] not in ('type', '_scope_')
-    }
+def _list_leaves(settings: Any, path: str) -> dict[str, Any]:
+    """List settings by path; of those with parts that are places, not what is in the parts."""
+    inner = walk(settings, path)
+    if isinstance(settings, dict) and (path == 'model' or path.endswith('_dataloader')):
+        inner = ((f'{path}.{key}', value) for key, value in settings.items())
+    skipped = 'type', '_scope_'
+    return {where: value for where, value in inner if where.rpartition('.')[2] not in skipped}
 
 
 def _show(place: Place, leaves: dict[str, Any], error: Exception, message: str) -> str:
@@ -144,7 +140,7 @@ def _show(place: Place, leaves: dict[str, Any], error: Exception, message: str) 
     groups = [leaves]
     if place.path.startswith('model'):  # parts of which are handed these
         groups += [
-            dict(walk(place.cfg.model.get(name), f'model.{name}'))
+            _list_leaves(place.cfg.model.get(name), f'model.{name}')
             for name in ('test_cfg', 'train_cfg')
         ]
     for group in groups:

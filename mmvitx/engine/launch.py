@@ -123,7 +123,7 @@ def build_runner(
             drop_pretrained(runner.model, taken)
         with _collecting(findings):
             check_pretrained(runner.model)
-        note_start(runner, weights, from_scratch)
+        note_start(runner, weights, taken, from_scratch)
     if isinstance(runner, Runner) and not findings:
         for loop in loops:
             with _collecting(findings), explaining(cfg, check, runner.logger):
@@ -244,7 +244,7 @@ def check(cfg: Config, *loops: str, **settings: Any) -> None:
             with suppress(_Enough), explaining(runner.cfg):
                 runner.train() if 'train' in loops else runner.test()
     if findings:
-        raise UserError('\n       '.join(dict.fromkeys(findings)))
+        raise UserError('\nerror: '.join(dict.fromkeys(findings)))
     print('All checks passed, one iteration included; nothing was saved')
 
 

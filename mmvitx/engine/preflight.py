@@ -47,6 +47,8 @@ def check_settings(cfg: Config) -> list[str]:
                     f'{where} is {value!r}: expected a positive whole number, or -1 of a hook for '
                     'never'
                 )
+        elif name == 'batch_size' and value is None:
+            raise UserError(f'{where} is None: expected a positive whole number')
         elif value != value:
             raise UserError(f'{where} is {value}: expected a number')
         elif '.milestones.' in where and not isinstance(value, int):
@@ -83,6 +85,8 @@ def check_paths(cfg: Config, loops: tuple[str, ...]) -> None:
         loader = cfg.get(f'{loop}_dataloader')
         if isinstance(loader, dict):
             _check_dict(loader.get('dataset'), f'{loop}_dataloader.dataset', 'of a dataset')
+            if loader.get('sampler'):
+                _check_dict(loader.sampler, f'{loop}_dataloader.sampler', 'of a sampler')
             for where, dataset in find_datasets(loader.dataset, f'{loop}_dataloader.dataset'):
                 _check_dataset(cfg, dataset, where)
         evaluators = cfg.get(f'{loop}_evaluator') or []

@@ -101,18 +101,24 @@ def check_teacher(model: torch.nn.Module, dataset: Any) -> None:
         )
 
 
-def note_start(runner: Runner, weights: Weights | None, from_scratch: bool) -> None:
+def note_start(
+    runner: Runner, weights: Weights | None, taken: Fit | None, from_scratch: bool
+) -> None:
     """Log what a training starts from: a checkpoint, or what its backbone does.
 
     Args:
         runner: The runner, before it trains.
         weights: What :func:`read_weights` has read.
+        taken: What the model takes of them.
         from_scratch: Whether random weights are meant, so that no others are suggested.
     """
     if weights is not None:
-        what = 'Going on from' if runner._resume else 'Starting from the weights of'
-        after = f', after {weights.meta["iter"]} iterations' if runner._resume else ''
-        print_log(f'{what} {weights.source}{after}', logger='current')
+        if runner._resume:
+            text = f'Going on from {weights.source}, after {weights.meta["iter"]} iterations'
+        else:
+            report = taken.report(unwrap(runner.model))
+            text = f'Starting from the weights of {weights.source}: {report}'
+        print_log(text, logger='current')
         return
     for name, module in unwrap(runner.model).named_modules():
         if not hasattr(module, 'arch_name'):

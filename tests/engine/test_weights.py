@@ -129,7 +129,7 @@ def test_what_a_training_starts_from_is_said(monkeypatch):
         model = nn.ModuleDict(dict(backbone=CoaT(**backbone)))
         for scope, from_scratch in ('mmdet', False), ('mmdet', True), ('mmpretrain', False):
             runner = SimpleNamespace(model=model, cfg=Config(dict(default_scope=scope)))
-            engine_weights.note_start(runner, None, from_scratch)
+            engine_weights.note_start(runner, None, None, from_scratch)
     hint = (
         'The coat_lite_tiny starts from random weights. From those of ImageNet it starts with '
         '--cfg-options model.backbone.init_cfg.checkpoint=mmvitx://coat_lite_tiny'
