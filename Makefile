@@ -19,7 +19,7 @@ help:
 	@echo 'make test      run the tests; ARGS="..." goes to pytest'
 	@echo 'make test-e2e  run the tests that take minutes, or data that is not in the repository'
 	@echo 'make test-slurm  run jobs on a Slurm of this machine (slurm-wlm and munge must be installed)'
-	@echo 'make test-reliability  disturb and resume some 80 real runs, in 40 minutes; prints the counts'
+	@echo 'make test-reliability  disturb and resume 80 real runs and try 750 inputs, in an hour; prints the counts'
 	@echo 'make matrix    try our backbones in a config of each method of the hosts, in 25 minutes, and'
 	@echo '               write docs/backbones.md'
 	@echo 'make lint      check style and format;  make format  mends what can be mended'
