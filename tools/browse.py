@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmvitx.apis.browse import build_datasets
     from mmvitx.apis.configs import read_config
     from mmvitx.apis.speed import measure_speed
-    from mmvitx.datasets.report import describe
+    from mmvitx.datasets.description import describe
     from mmvitx.engine.sheets import draw_sheet
     from mmvitx.errors import UserError
 

@@ -25,7 +25,7 @@ from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmvitx.datasets.report import describe as describe_data
+from mmvitx.datasets.description import describe as describe_data
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.engine import preflight, resume, signals
 from mmvitx.engine.cli import LAUNCHERS, is_first_process

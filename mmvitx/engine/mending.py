@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
 
-from mmvitx.datasets.coco import Split, examine_coco
+from mmvitx.datasets.coco_annotations import Split, examine_coco
 from mmvitx.datasets.images import is_local
 from mmvitx.engine.configs import walk
 from mmvitx.engine.files import check_folder, unfinished
@@ -36,7 +36,7 @@ def mend_data(
         lines for the log.
 
     Raises:
-        UserError: See :func:`mmvitx.datasets.coco.examine_coco`, or the folder cannot be written.
+        UserError: See :func:`mmvitx.datasets.coco_annotations.examine_coco`, or the folder cannot be written.
     """
     if cfg.default_scope != 'mmdet':
         return {}, []

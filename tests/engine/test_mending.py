@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmvitx.datasets.report import describe
+from mmvitx.datasets.description import describe
 from mmvitx.engine.mending import mend_data
 from mmvitx.errors import UserError
 

@@ -13,8 +13,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmvitx.datasets import report
-from mmvitx.datasets.report import describe
+from mmvitx.datasets import description
+from mmvitx.datasets.description import describe
 from mmvitx.errors import UserError
 
 COCO = Path(os.environ.get('MMVITX_COCO', Path(__file__).parents[2] / 'data/coco'))
@@ -109,5 +109,5 @@ def test_label_maps_without_labels(config, data, monkeypatch):
     dataset = build(config('mmseg'))
     with pytest.raises(UserError, match='the 4 of 4 label maps .* hold no label but 255'):
         describe(dataset, 'train')
-    monkeypatch.setattr(report, 'LABEL_MAPS', 2)  # the others may have some
+    monkeypatch.setattr(description, 'LABEL_MAPS', 2)  # the others may have some
     assert 'the 2 of 4 label maps' in ' '.join(describe(dataset, 'train'))

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmvitx.datasets.coco import Split, examine_coco
+from mmvitx.datasets.coco_annotations import Split, examine_coco
 from mmvitx.errors import UserError
 
 pytest.importorskip('mmdet')
