@@ -36,7 +36,8 @@ def mend_data(
         lines for the log.
 
     Raises:
-        UserError: See :func:`mmvitx.datasets.coco_annotations.examine_coco`, or the folder cannot be written.
+        UserError: See :func:`~mmvitx.datasets.coco_annotations.examine_coco`; or the folder cannot
+            be written.
     """
     if cfg.default_scope != 'mmdet':
         return {}, []
