@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import socket
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from torch import Tensor
 
@@ -219,6 +221,12 @@ def tiny_data(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture
+def data(tiny_data, tmp_path) -> Path:
+    """A copy of the tiny dataset that a test may spoil."""
+    return Path(shutil.copytree(tiny_data, tmp_path / 'data'))
+
+
 @pytest.fixture(scope='session')
 def write_config(tiny_data):
     """Write the tiny config of a host into a folder."""
@@ -230,6 +238,18 @@ def write_config(tiny_data):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def read_config(data, tmp_path, write_config):
+    """Read the tiny config of a host, for the data that a test may spoil."""
+
+    def read(host: str = 'mmdet', extra: str = '') -> Config:
+        cfg = Config.fromfile(write_config(tmp_path, host, data, extra))
+        cfg.work_dir = str(tmp_path / 'run')
+        return cfg
+
+    return read
 
 
 @pytest.fixture(scope='session')

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmvitx.datasets import description
 from mmvitx.datasets.description import describe
 from mmvitx.errors import UserError
-
-COCO = Path(os.environ.get('MMVITX_COCO', Path(__file__).parents[2] / 'data/coco'))
-TRAIN = COCO / 'annotations/instances_train2017.json'
-LOOPS = ('train', 'val', 'test')
-
-
-@pytest.fixture
-def data(tiny_data, tmp_path):
-    return Path(shutil.copytree(tiny_data, tmp_path / 'data'))
-
-
-@pytest.fixture
-def config(data, tmp_path, write_config):
-    def config(host='mmdet', extra=''):
-        cfg = Config.fromfile(write_config(tmp_path, host, data, extra))
-        cfg.work_dir = str(tmp_path / 'run')
-        return cfg
-
-    return config
-
-
-def spoil(path, **values):
-    coco = json.loads(path.read_text())
-    coco['annotations'][4].update(values)
-    path.write_text(json.dumps(coco))
 
 
 def build(cfg, loop='train'):
@@ -48,7 +20,7 @@ def build(cfg, loop='train'):
     return DATASETS.build(cfg[f'{loop}_dataloader'].dataset)
 
 
-def test_describes_objects(config, data):
+def test_describes_objects(read_config, data):
     coco = json.loads((data / 'coco.json').read_text())
     coco['annotations'] = [
         {**one, 'iscrowd': int(one['id'] == 1)}
@@ -57,26 +29,26 @@ def test_describes_objects(config, data):
     ]
     coco['images'][1]['width'] = 80
     (data / 'coco.json').write_text(json.dumps(coco))
-    assert describe(build(config()), 'train') == [
+    assert describe(build(read_config()), 'train') == [
         'train: 4 images of 64 x 64 to 80 x 64 px (1 without objects), 6 objects',
         'train: objects of 2 of 3 classes, most often square 3, bar 3; none of plate',
     ]
     coco['annotations'] = []
     (data / 'coco.json').write_text(json.dumps(coco))
     with pytest.raises(UserError, match='no object to learn in any of its 4 images'):
-        describe(build(config()), 'train')
-    assert describe(build(config(), 'val'), 'val') == [
+        describe(build(read_config()), 'train')
+    assert describe(build(read_config(), 'val'), 'val') == [
         'val: 4 images of 64 x 64 to 80 x 64 px (4 without objects), 0 objects'
     ]
 
 
-def test_describes_label_maps(config, data):
+def test_describes_label_maps(read_config, data):
     masks = data / 'masks'
     cv2.imwrite(str(masks / '0.png'), np.zeros((32, 64), np.uint8))
     cv2.imwrite(str(masks / '1.png'), np.zeros((64, 64, 3), np.uint8))
     (masks / '2.png').unlink()
     (data / 'images/3.png').write_text('no image')
-    assert describe(build(config('mmseg')), 'train') == [
+    assert describe(build(read_config('mmseg')), 'train') == [
         'train: 4 images of 64 x 64 px',
         f'train: images that are damaged or of an unknown format: 1 (first: {data}/images/3.png)',
         f'train: label maps missing: 1 (first: {masks}/2.png)',
@@ -85,16 +57,16 @@ def test_describes_label_maps(config, data):
     ]
     shutil.rmtree(masks)
     with pytest.raises(UserError, match='train has no label map that exists, as .*/0.png'):
-        describe(build(config('mmseg')), 'train')
+        describe(build(read_config('mmseg')), 'train')
 
 
-def test_describes_labels_of_images(config, data):
-    assert describe(build(config('mmpretrain')), 'train') == [
+def test_describes_labels_of_images(read_config, data):
+    assert describe(build(read_config('mmpretrain')), 'train') == [
         'train: 4 images of 64 x 64 px',
         'train: images of 3 of 3 classes, most often square 2, bar 1, plate 1',
     ]
     (data / 'classes.txt').write_text('0.png 0\n1.png 2\n')
-    assert 'none of bar' in describe(build(config('mmpretrain')), 'train')[1]
+    assert 'none of bar' in describe(build(read_config('mmpretrain')), 'train')[1]
 
 
 def test_empty_dataset():
@@ -103,10 +75,10 @@ def test_empty_dataset():
     assert describe([1, 2], 'train') == ['train: 2 samples']
 
 
-def test_label_maps_without_labels(config, data, monkeypatch):
+def test_label_maps_without_labels(read_config, data, monkeypatch):
     for path in data.glob('masks/*'):
         cv2.imwrite(str(path), np.full((64, 64), 255, np.uint8))
-    dataset = build(config('mmseg'))
+    dataset = build(read_config('mmseg'))
     with pytest.raises(UserError, match='the 4 of 4 label maps .* hold no label but 255'):
         describe(dataset, 'train')
     monkeypatch.setattr(description, 'LABEL_MAPS', 2)  # the others may have some

@@ -22,21 +22,6 @@ TRAIN = COCO / 'annotations/instances_train2017.json'
 LOOPS = ('train', 'val', 'test')
 
 
-@pytest.fixture
-def data(tiny_data, tmp_path):
-    return Path(shutil.copytree(tiny_data, tmp_path / 'data'))
-
-
-@pytest.fixture
-def config(data, tmp_path, write_config):
-    def config(host='mmdet', extra=''):
-        cfg = Config.fromfile(write_config(tmp_path, host, data, extra))
-        cfg.work_dir = str(tmp_path / 'run')
-        return cfg
-
-    return config
-
-
 def spoil(path, **values):
     coco = json.loads(path.read_text())
     coco['annotations'][4].update(values)
@@ -48,19 +33,19 @@ def build(cfg, loop='train'):
     return DATASETS.build(cfg[f'{loop}_dataloader'].dataset)
 
 
-def test_clean_data_stay_where_they_are(config, tmp_path):
-    assert mend_data(config(), LOOPS, tmp_path / 'mended') == ({}, [])
+def test_clean_data_stay_where_they_are(read_config, tmp_path):
+    assert mend_data(read_config(), LOOPS, tmp_path / 'mended') == ({}, [])
     assert not (tmp_path / 'mended').exists()
 
 
 @pytest.mark.parametrize('host', ['mmseg', 'mmpretrain'])
-def test_other_hosts_have_no_coco_files(config, tmp_path, host):
-    assert mend_data(config(host), LOOPS, tmp_path) == ({}, [])
+def test_other_hosts_have_no_coco_files(read_config, tmp_path, host):
+    assert mend_data(read_config(host), LOOPS, tmp_path) == ({}, [])
 
 
-def test_a_run_reads_the_mended_copies(config, data, tmp_path):
+def test_a_run_reads_the_mended_copies(read_config, data, tmp_path):
     spoil(data / 'coco.json', area=None)
-    cfg = config()
+    cfg = read_config()
     settings, lines = mend_data(cfg, LOOPS, tmp_path / 'mended')
     train, val = (str(tmp_path / f'mended/{loop}_dataloader.dataset.json') for loop in LOOPS[:2])
     assert settings == {
@@ -88,10 +73,10 @@ def test_a_run_reads_the_mended_copies(config, data, tmp_path):
     assert mend_data(cfg, LOOPS, tmp_path / 'mended') == ({}, [])
 
 
-def test_wrapped_datasets_and_several_evaluators(config, data, tmp_path):
+def test_wrapped_datasets_and_several_evaluators(read_config, data, tmp_path):
     shutil.copy(data / 'coco.json', data / 'other.json')
     spoil(data / 'other.json', area=None)
-    cfg = config()
+    cfg = read_config()
     dataset = cfg.train_dataloader.dataset
     other = {**dataset, 'ann_file': str(data / 'other.json')}
     both = dict(type='ConcatDataset', datasets=[dataset, other])
@@ -122,15 +107,17 @@ def test_wrapped_datasets_and_several_evaluators(config, data, tmp_path):
         dict(ann_file=3),
     ],
 )
-def test_what_is_elsewhere_or_in_another_format_is_left_to_the_run(config, data, tmp_path, remote):
+def test_what_is_elsewhere_or_in_another_format_is_left_to_the_run(
+    read_config, data, tmp_path, remote
+):
     (data / 'coco.json').write_text('no JSON')
-    cfg = config()
+    cfg = read_config()
     cfg.train_dataloader.dataset.update(remote)
     assert mend_data(cfg, ['train'], tmp_path) == ({}, [])
 
 
-def test_classes_in_a_file(config, data, tmp_path):
-    cfg = config()
+def test_classes_in_a_file(read_config, data, tmp_path):
+    cfg = read_config()
     names = data / 'names.txt'
     names.write_text('bar\nsquare\n')
     cfg.train_dataloader.dataset.metainfo.classes = str(names)
@@ -138,7 +125,7 @@ def test_classes_in_a_file(config, data, tmp_path):
         mend_data(cfg, ['train'], tmp_path)
 
 
-def test_images_annotated_as_stored(config, data, tmp_path):
+def test_images_annotated_as_stored(read_config, data, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     coco = json.loads((data / 'coco.json').read_text())
@@ -146,7 +133,7 @@ def test_images_annotated_as_stored(config, data, tmp_path):
         Image.new('RGB', (64, 48)).save(data / 'images' / image['file_name'], exif=exif)
         image['height'] = 48
     (data / 'coco.json').write_text(json.dumps(coco))
-    cfg = config()
+    cfg = read_config()
     settings, lines = mend_data(cfg, ['train'], tmp_path)
     assert settings == {
         'train_dataloader.dataset.pipeline.0.color_type': 'color_ignore_orientation'
@@ -159,11 +146,11 @@ def test_images_annotated_as_stored(config, data, tmp_path):
     assert mend_data(cfg, ['train'], tmp_path) == ({}, [])
 
 
-def test_folder_that_cannot_be_written(config, data, tmp_path):
+def test_folder_that_cannot_be_written(read_config, data, tmp_path):
     spoil(data / 'coco.json', area=None)
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='the output folder .*file cannot be written .*--work-dir'):
-        mend_data(config(), ['train'], tmp_path / 'file')
+        mend_data(read_config(), ['train'], tmp_path / 'file')
 
 
 @pytest.mark.e2e

@@ -1,18 +1,10 @@
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from mmengine.config import Config
 
 from mmvitx.engine import preflight
 from mmvitx.errors import UserError
-
-
-@pytest.fixture
-def data(tiny_data, tmp_path):
-    """A copy of the tiny dataset that a test may spoil."""
-    return shutil.copytree(tiny_data, tmp_path / 'data')
 
 
 def config(data, **dataset) -> Config:
