@@ -18,7 +18,6 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, init_dist, master_only
-from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, DefaultScope
@@ -32,7 +31,7 @@ from mmvitx.engine.cli import LAUNCHERS, is_first_process
 from mmvitx.engine.configs import walk
 from mmvitx.engine.explain import explain
 from mmvitx.engine.files import check_folder, check_room, claim_folder, write_whole_files
-from mmvitx.engine.hooks import CheckpointHook
+from mmvitx.engine.hooks import CheckpointHook, SanityHook
 from mmvitx.engine.hooks.stop import Stopped
 from mmvitx.engine.mending import mend_data
 from mmvitx.engine.samples import find_limit, guard_samples
@@ -107,8 +106,6 @@ def build_runner(
             print(f'The run goes on with the seed that it has, {resumed.meta["seed"]}')
         cfg.randomness = {**randomness, 'seed': resumed.meta['seed']}
     _add_hooks(cfg)
-    if check and 'train' in loops:
-        add_hook(cfg, 'mmvitx.SanityHook')
     with explaining(cfg, check):
         if 'runner_type' in cfg:
             runner = RUNNERS.build(cfg)
@@ -128,6 +125,8 @@ def build_runner(
         for loop in loops:
             with _collecting(findings), explaining(cfg, check, runner.logger):
                 _build_loader(runner, loop, check)
+        if check and train:
+            runner.register_hook(SanityHook())
         if train:
             check_teacher(runner.model, getattr(runner._train_dataloader, 'dataset', None))
             if _is_main(cfg) and _saves_in_work_dir(runner):
@@ -164,8 +163,10 @@ def explaining(
         sentence = explain(e, cfg) if check and not is_full(e) else None
         if sentence in (None, e):
             raise
-        if logger is not None:
+        if logger is not None and not isinstance(e, UserError):
             _write_to_log(logger, [traceback.format_exc()])
+            files = ', '.join(file.baseFilename for file in _log_files(logger))
+            sentence = UserError(f'{sentence}; the traceback is in {files}') if files else sentence
         raise sentence from e
 
 
@@ -231,17 +232,18 @@ def check(cfg: Config, *loops: str, **settings: Any) -> None:
                     with _collecting(findings), explaining(cfg):
                         Runner.build_dataloader(cfg[f'{loop}_dataloader'], seed=0)
             raise
-        for build, given in (
-            (runner.build_optim_wrapper, runner.optim_wrapper),
-            (runner.build_evaluator, runner._val_evaluator),
-            (runner.build_evaluator, runner._test_evaluator),
-        ):
+        builds = dict(
+            train=(runner.build_optim_wrapper, runner.optim_wrapper),
+            val=(runner.build_evaluator, runner._val_evaluator),
+            test=(runner.build_evaluator, runner._test_evaluator),
+        )
+        for build, given in (builds[loop] for loop in loops):
             with _collecting(findings), explaining(runner.cfg):
-                if given is not None and not isinstance(given, Evaluator):
+                if isinstance(given, (dict, list)):
                     build(given)
         if not findings:
             runner.register_hook(_EndHook())
-            with suppress(_Enough), explaining(runner.cfg):
+            with explaining(runner.cfg), suppress(_Enough):
                 runner.train() if 'train' in loops else runner.test()
     if findings:
         raise UserError('\nerror: '.join(dict.fromkeys(findings)))

@@ -15,13 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from mmvitx.engine.explain import explain
 from mmvitx.engine.randomness import get_random_state, set_random_state
 from mmvitx.errors import first_line
-from mmvitx.registry import HOOKS
 
 # What the weights at the beginning may be the reason of, and not the settings.
 DOUBTFUL = ValueError, ArithmeticError, MemoryError, torch.OutOfMemoryError
 
 
-@HOOKS.register_module()
 class SanityHook(Hook):
     """Predicts the first batch of the validation data, and hands it to the evaluator.
 
