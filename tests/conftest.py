@@ -17,6 +17,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from mmvitx.checkpoints.official import convert_official
@@ -257,7 +258,8 @@ def tool():
     """Load a tool by name, to run it in this process."""
 
     def load(*name: str) -> ModuleType:
-        for named in MessageHub, MMLogger:  # by the second: two quick runs would share one
+        # named by the second: two quick runs would share one
+        for named in MessageHub, MMLogger, *Visualizer.__subclasses__():
             named._instance_dict.clear()
         torch.set_num_threads(1)  # on this little work threads wait for each other
         return load_tool(*name)

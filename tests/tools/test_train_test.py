@@ -512,7 +512,7 @@ def test_an_evaluation_that_would_fail_does_not_cost_an_epoch(trained, tool, tmp
     for option, message in (
         (
             'val_dataloader.dataset.pipeline.0.imdecode_backend=no',
-            'dataset.pipeline.0 .*backend',
+            'dataset.pipeline.0.imdecode_backend',
         ),
         ('model.test_cfg.mode=slyde', 'model .*: .*mode'),
     ):
