@@ -22,6 +22,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from mmvitx.datasets.description import describe as describe_data
@@ -483,7 +484,9 @@ def _init_processes(cfg: Config) -> None:
     if cfg.launcher == 'none':
         return
     if get_device() != 'cpu':
-        init_dist(cfg.launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+        env = cfg.get('env_cfg') or {}
+        set_multi_processing(**env.get('mp_cfg', {}), distributed=True)
+        init_dist(cfg.launcher, **env.get('dist_cfg', {}))
         return
     for name, theirs in zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), LAUNCHERS[cfg.launcher]):
         os.environ[name] = os.environ[theirs]
