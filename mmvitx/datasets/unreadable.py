@@ -27,6 +27,8 @@ def name_unreadable_images() -> None:
     if hasattr(load, '__wrapped__'):
         return
 
+    skipped = set()
+
     @functools.wraps(load)
     def transform(self, results):
         path = results['img_path']
@@ -49,7 +51,12 @@ def name_unreadable_images() -> None:
                     f'the image {path} cannot be read ({reason}): mend or remove it, or have a '
                     'training skip such images with ignore_empty=True in its LoadImageFromFile'
                 ) from e
-            print_log(f'skipping the image {path}: {reason}', logger='current', level=WARNING)
+            skipped.add(path)
+            print_log(
+                f'skipping the image {path}: {reason}; {len(skipped)} so far in this process',
+                logger='current',
+                level=WARNING,
+            )
             return None
         finally:
             self.ignore_empty = skip

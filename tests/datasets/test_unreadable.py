@@ -12,6 +12,7 @@ from mmcv.image import io as mmcv_io
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 
+from mmvitx.datasets import unreadable
 from mmvitx.datasets.unreadable import name_unreadable_images
 from mmvitx.errors import UserError
 
@@ -39,12 +40,16 @@ def load(path, skip, backend='cv2'):
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('spoiled', ['missing', 'empty', 'text', 'cut off'])
-def test_missing_and_damaged_files_are_skipped_or_named(image, spoiled, backend):
+def test_missing_and_damaged_files_are_skipped_or_named(image, spoiled, backend, monkeypatch):
     assert load(image, False, backend)['img'].shape == (32, 32, 3)
     content = dict(empty=b'', text=b'<html>404</html>').get(spoiled, image.read_bytes()[:60])
     image.unlink() if spoiled == 'missing' else image.write_bytes(content)
+    lines = []
+    monkeypatch.setattr(unreadable, 'print_log', lambda text, **kwargs: lines.append(text))
+    assert load(image, True, backend) is None
     assert load(image, True, backend) is None
     reason = 'no such file' if spoiled == 'missing' else 'no image, or damaged'
+    assert lines == [f'skipping the image {image}: {reason}; 1 so far in this process'] * 2
     with pytest.raises(UserError, match=rf'a.png cannot be read \({reason}\): mend or remove it'):
         load(image, False, backend)
 
