@@ -85,6 +85,7 @@ class Place:
             names = [f'{split}_dataloader' for split in (self.split, 'train', 'val', 'test')]
             equal = [name for name in names if self.cfg.get(name) == given['dataloader']]
             self.path = next(iter(equal), self.path)
+            self.split = self.path.partition('_')[0]
         elif name == 'build_runner_from_cfg':
             self.path = 'runner_type'
         elif name.startswith('build_') and 'cfg' in given and 'registry' in given:

@@ -130,8 +130,8 @@ def _check_dataset(cfg: Config, dataset: dict, where: str) -> None:
     if path and is_local(path, dataset):
         path = os.path.join(root, path)
         _check_exists(path, os.path.isfile, 'annotation file', f'{where}.ann_file')
-    classes = dict(walk(dataset.get('metainfo'))).get('classes', ())
-    if not isinstance(classes, (str, list, tuple)):
+    classes = dict(walk(dataset.get('metainfo'))).get('classes')
+    if not isinstance(classes, (str, list, tuple, type(None))):
         raise UserError(f'{where}.metainfo.classes is {classes!r}: expected the names of classes')
     if isinstance(classes, str) and is_local(classes, dataset) and not os.path.isfile(classes):
         raise UserError(

@@ -39,7 +39,9 @@ def main(tool):
     return tool('export').main
 
 
-@pytest.mark.parametrize('name', CHANGES)
+@pytest.mark.parametrize(
+    'name', ['coat', *(pytest.param(name, marks=pytest.mark.slow) for name in ('cait', 'crossvit'))]
+)
 @pytest.mark.filterwarnings('ignore')
 def test_the_files_give_the_same_at_other_sizes(name, tmp_path, capsys):
     torch.manual_seed(0)

@@ -159,7 +159,10 @@ def test_a_wrong_init_cfg_is_a_sentence(write_config, tool, tmp_path):
     ('option', 'message'),
     [
         ('model.backbone.arch=lite_tinny', 'arch must be one of lite_tiny'),
-        ('model.backbone.archh=tiny', "unexpected keyword argument 'archh'"),
+        (
+            'model.backbone.archh=tiny',
+            'backbone.archh: CoaT has no such setting: did you mean arch',
+        ),
         ('model.backbone.frozen_stages=9', 'frozen_stages must be'),
     ],
 )
