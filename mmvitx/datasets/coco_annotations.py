@@ -25,7 +25,8 @@ class Split(NamedTuple):
         path: The annotation file.
         classes: Names of the classes in the order of the config; None if they are not known.
         folder: Where the images are; None if they are not on this machine.
-        training: Whether objects are learnt from; else the file is read for an evaluation.
+        training: Whether the file is read for a training; else for an evaluation.
+        alone: Whether nothing else is trained on, so that there must be objects to learn.
         masks: Whether segmentations are read.
         oriented: Whether images are turned by their EXIF orientation when they are loaded; None if
             that is not known.
@@ -37,6 +38,7 @@ class Split(NamedTuple):
     classes: tuple[str, ...] | None
     folder: str | None = None
     training: bool = False
+    alone: bool = True
     masks: bool = False
     oriented: bool | None = None
     filter_empty: bool = False
@@ -79,7 +81,7 @@ class _Examination:
         self.where = where
         self.found: dict[str, tuple[int, Any]] = {}  # count and first case
         self.coco, self.mended = _read(split.path, setting)
-        if split.training and 'annotations' not in self.coco:
+        if split.training and split.alone and 'annotations' not in self.coco:
             raise _no_coco(split.path, 'it has no list "annotations"')
         self.as_stored = False
         self.left_out: set = set()  # ids of images
@@ -251,7 +253,7 @@ class _Examination:
             if ann['id'] is None:
                 ann['id'] = next(free)
         self._count_filtered(images, labelled)
-        if split.training and not usable:
+        if split.training and split.alone and not usable:
             masks = ' with a segmentation that can be used' if split.masks else ''
             raise self._nothing(f'object of the classes{masks}')
         return taken

@@ -16,12 +16,14 @@ from mmvitx.errors import UserError, shorten
 LABEL_MAPS = 16  # read of a split, to see whether there are labels at all
 
 
-def describe(dataset: Any, name: str) -> list[str]:
+def describe(dataset: Any, name: str, alone: bool = True) -> list[str]:
     """Describe a dataset in a few lines: images and sizes, objects or labels, classes.
 
     Args:
         dataset: A dataset of any host, as it was built; wrappers are looked into.
         name: What to call it, as ``train``.
+        alone: Whether there must be objects in it; not in one of several, as that without labels
+            of a semi-supervised training.
 
     Returns:
         Lines for the log.
@@ -30,10 +32,13 @@ def describe(dataset: Any, name: str) -> list[str]:
         UserError: There is nothing in it that can be used.
     """
     if hasattr(dataset, 'datasets'):
-        parts = [describe(one, f'{name} {i}') for i, one in enumerate(dataset.datasets)]
+        parts = [
+            describe(one, f'{name} {i}', len(dataset.datasets) == 1)
+            for i, one in enumerate(dataset.datasets)
+        ]
         return [line for lines in parts for line in lines]
     if hasattr(dataset, 'dataset'):
-        return describe(dataset.dataset, name)
+        return describe(dataset.dataset, name, alone)
     if not len(dataset):
         raise UserError(f'{name} is empty: no image is left in it')
     if not hasattr(dataset, 'get_data_info'):
@@ -42,11 +47,11 @@ def describe(dataset: Any, name: str) -> list[str]:
     # one at a time: those of a large dataset take more memory than it has
     samples = (dataset.get_data_info(i) for i in range(len(dataset)))
     if 'instances' in dataset.get_data_info(0):
-        return _describe_objects(samples, classes, name, dataset.test_mode)
+        return _describe_objects(samples, classes, name, alone and not dataset.test_mode)
     return _describe_images(samples, classes, name, vars(dataset))
 
 
-def _describe_objects(samples: Iterable[dict], classes: Any, name: str, test: bool) -> list[str]:
+def _describe_objects(samples: Iterable[dict], classes: Any, name: str, needed: bool) -> list[str]:
     sizes, labels, crowds, images, empty = set(), Counter(), 0, 0, 0
     for images, sample in enumerate(samples, 1):  # noqa: B007
         objects = [one for one in sample['instances'] if not one.get('ignore_flag')]
@@ -54,7 +59,7 @@ def _describe_objects(samples: Iterable[dict], classes: Any, name: str, test: bo
         sizes.add((sample.get('width'), sample.get('height')))
         crowds += len(sample['instances']) - len(objects)
         empty += not objects
-    if not labels and not test:
+    if needed and not labels:
         raise UserError(f'{name} has no object to learn in any of its {images:,} images')
     text = f'{name}: {images:,} images{_range(sizes)}'
     text += f' ({empty:,} without objects)' if empty else ''

@@ -48,14 +48,15 @@ def explain(error: Exception, cfg: Config, where: str = '') -> UserError | None:
     if frames and frames[-1].f_code is Runner.call_hook.__code__ and error.__context__:
         error = error.__context__  # mmengine raises the error of a hook anew, without its frames
         frames += [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not frames or not _is_installed(frames[-1]):
-        return None
     if isinstance(error, torch.OutOfMemoryError):
         return UserError(
             f'the GPU has too little memory ({first_line(error)}): lower '
             'train_dataloader.batch_size or the size of the images, or recompute activations with '
             'model.backbone.with_cp=True'
         )
+    in_worker = 'in DataLoader worker process' in first_line(error)  # explained there if it can be
+    if not frames or in_worker or _is_own(frames):
+        return None
     place = Place(cfg, where)
     for frame in frames:
         place.enter(frame)
@@ -66,11 +67,16 @@ def explain(error: Exception, cfg: Config, where: str = '') -> UserError | None:
     return None
 
 
-def _is_installed(frame: FrameType) -> Any:
-    package = str(frame.f_globals.get('__name__')).partition('.')[0]
-    path = Path(frame.f_code.co_filename)
-    # compiled code names a file that is not there
-    return package in PACKAGES or {'site-packages', 'lib'} & {*path.parts} or not path.is_file()
+def _is_own(frames: list[FrameType]) -> bool:
+    """Whether code of the user's own has raised an error, perhaps in a library that it called."""
+    for frame in reversed(frames):
+        path = Path(frame.f_code.co_filename)
+        if str(frame.f_globals.get('__name__')).partition('.')[0] in PACKAGES:
+            return False
+        # compiled code names a file that is not there
+        if not {'site-packages', 'lib'} & {*path.parts} and path.is_file():
+            return True
+    return False
 
 
 def _describe(error: Exception, place: Place, frame: FrameType) -> str:

@@ -115,6 +115,10 @@ def build_runner(
     write_whole_files()
     _raise_log_errors(runner.logger)
     _write_to_log(runner.logger, notes)
+    if not isinstance(runner, Runner):
+        return runner  # a FlexibleRunner, which builds nothing before it trains
+    if not isinstance(runner, Runner):
+        return runner  # a FlexibleRunner, which builds nothing before it trains
     taken = check_weights(weights, runner.model)
     if train:
         if taken:
@@ -122,7 +126,7 @@ def build_runner(
         with _collecting(findings):
             check_pretrained(runner.model)
         note_start(runner, weights, taken, from_scratch)
-    if isinstance(runner, Runner) and not findings:
+    if not findings:
         for loop in loops:
             with _collecting(findings), explaining(cfg, check, runner.logger):
                 _build_loader(runner, loop, check)
@@ -234,14 +238,15 @@ def check(cfg: Config, *loops: str, **settings: Any) -> None:
                         Runner.build_dataloader(cfg[f'{loop}_dataloader'], seed=0)
             raise
         builds = dict(
-            train=(runner.build_optim_wrapper, runner.optim_wrapper),
-            val=(runner.build_evaluator, runner._val_evaluator),
-            test=(runner.build_evaluator, runner._test_evaluator),
+            train=('build_optim_wrapper', 'optim_wrapper'),
+            val=('build_evaluator', '_val_evaluator'),
+            test=('build_evaluator', '_test_evaluator'),
         )
-        for build, given in (builds[loop] for loop in loops):
+        for build, name in (builds[loop] for loop in loops if isinstance(runner, Runner)):
+            given = getattr(runner, name)
             with _collecting(findings), explaining(runner.cfg):
                 if isinstance(given, (dict, list)):
-                    build(given)
+                    getattr(runner, build)(given)
         if not findings:
             runner.register_hook(_EndHook())
             with explaining(runner.cfg), suppress(_Enough):
@@ -359,8 +364,15 @@ def mend(cfg: Config, loops: Sequence[str]) -> list[str]:
     Returns:
         What was found, which is printed.
     """
-    found = [mend_data(cfg, loops, Path(cfg.work_dir, 'data')) if _is_main(cfg) else None]
+    found: list[Any] = [None]
+    if _is_main(cfg):
+        try:
+            found = [mend_data(cfg, loops, Path(cfg.work_dir, 'data'))]
+        except UserError as e:
+            found = [e]
     broadcast_object_list(found)
+    if isinstance(found[0], UserError):  # of all processes, which would wait for each other
+        raise found[0]
     settings, lines = found[0]
     cfg.merge_from_dict(settings)
     if _is_main(cfg):

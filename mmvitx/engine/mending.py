@@ -89,22 +89,23 @@ def _find_readers(cfg: Config, loop: str) -> Iterator[_Reader]:
         for where, one in walk({name: cfg.get(name)})
         if isinstance(one, dict) and one.get('ann_file') and is_local(one['ann_file'], one)
     }
-    masks = any('segm' in str(one.get('metric')) for one in evaluators.values())
     readers = {}
     loader = _section(cfg, f'{loop}_dataloader')
-    for where, dataset in find_datasets(loader.get('dataset'), f'{loop}_dataloader.dataset'):
-        reader = _read_dataset(cfg, dataset, where, training=loop == 'train')
+    datasets = [*find_datasets(loader.get('dataset'), f'{loop}_dataloader.dataset')]
+    for where, dataset in datasets:
+        reader = _read_dataset(cfg, dataset, where, loop == 'train', len(datasets) == 1)
         if reader:
-            split = reader.split._replace(masks=masks or reader.split.masks)
-            readers[os.path.realpath(split.path)] = reader._replace(split=split)
-            yield readers[os.path.realpath(split.path)]
+            readers[os.path.realpath(reader.split.path)] = reader
+            yield reader
     for where, one in evaluators.items() if readers else ():
         path = one['ann_file']
         reader = readers.get(os.path.realpath(path))
         if reader is None:  # a file of its own, for the classes of the dataset
             reader = next(iter(readers.values()))
             reader = reader._replace(split=reader.split._replace(path=path, folder=None))
-        yield reader._replace(setting=f'{where}.ann_file', loading=None)
+        # an object without a mask still counts where boxes alone are evaluated
+        split = reader.split._replace(masks='segm' in str(one.get('metric')))
+        yield reader._replace(setting=f'{where}.ann_file', loading=None, split=split)
 
 
 def _section(settings: dict, key: str) -> dict:
@@ -113,7 +114,9 @@ def _section(settings: dict, key: str) -> dict:
     return section if isinstance(section, dict) else {}
 
 
-def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Reader | None:
+def _read_dataset(
+    cfg: Config, dataset: dict, where: str, training: bool, alone: bool
+) -> _Reader | None:
     """Read how a dataset reads its annotations; None if they are no COCO file on this machine."""
     from mmdet.datasets import CocoDataset
 
@@ -147,6 +150,7 @@ def _read_dataset(cfg: Config, dataset: dict, where: str, training: bool) -> _Re
         classes=tuple(classes) if isinstance(classes, (list, tuple)) else None,
         folder=os.path.join(root, paths[2]) if is_local(paths[2], dataset) else None,
         training=training,
+        alone=alone,
         masks=any(value is True for key, value in walk(pipeline) if key.endswith('with_mask')),
         oriented=oriented,
         filter_empty=filter_cfg.get('filter_empty_gt', False),

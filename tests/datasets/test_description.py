@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -37,9 +38,11 @@ def test_describes_objects(read_config, data):
     (data / 'coco.json').write_text(json.dumps(coco))
     with pytest.raises(UserError, match='no object to learn in any of its 4 images'):
         describe(build(read_config()), 'train')
-    assert describe(build(read_config(), 'val'), 'val') == [
-        'val: 4 images of 64 x 64 to 80 x 64 px (4 without objects), 0 objects'
-    ]
+    line = '4 images of 64 x 64 to 80 x 64 px (4 without objects), 0 objects'
+    assert describe(build(read_config(), 'val'), 'val') == [f'val: {line}']
+    unlabelled = build(read_config())
+    both = SimpleNamespace(datasets=[unlabelled, unlabelled])  # as a semi-supervised training has
+    assert describe(both, 'train') == [f'train 0: {line}', f'train 1: {line}']
 
 
 def test_describes_label_maps(read_config, data):

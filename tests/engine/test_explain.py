@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
@@ -10,6 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, OPTIMIZERS, TRANSFORMS, DefaultScope
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmvitx.engine.explain import explain
 from mmvitx.errors import UserError
@@ -95,7 +97,7 @@ def test_a_transform_and_its_image():
     assert found.endswith('(for a.jpg)')
 
 
-def test_code_of_the_users_own_keeps_its_traceback():
+def test_code_of_the_users_own_keeps_its_traceback(monkeypatch):
     class Mine(BaseTransform):
         def transform(self, results):
             raise ValueError('a bug')
@@ -104,6 +106,8 @@ def test_code_of_the_users_own_keeps_its_traceback():
     cfg = dict(train_dataloader=dict(dataset=dict(pipeline=[dict(type='Mine')])))
     steps = cfg['train_dataloader']['dataset']['pipeline']
     assert explanation(cfg, lambda: Compose(steps)({}), 'train_dataloader') is None
+    monkeypatch.setattr(Mine, 'transform', lambda self, results: np.reshape([1, 2], 3))
+    assert explanation(cfg, lambda: Compose(steps)({}), 'train_dataloader') is None
 
 
 def test_what_has_no_place_keeps_its_traceback():
@@ -111,11 +115,19 @@ def test_what_has_no_place_keeps_its_traceback():
     assert explanation({}, lambda: torch.nn.functional.linear(None, None)) is None
 
 
-def test_too_little_memory(monkeypatch):
+def _fail(samples):
+    raise ValueError('a bug')
+
+
+def test_what_a_loader_process_left_unexplained_keeps_its_traceback():
+    loader = DataLoader([0], num_workers=1, collate_fn=_fail)
+    assert explanation({}, lambda: next(iter(loader)), 'train_dataloader') is None
+
+
+def test_too_little_memory():
     def run():
         raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
 
-    monkeypatch.setitem(globals(), '__name__', 'torch.fake')
     found = explanation({}, run)
     assert 'Tried to allocate 2 GiB' in found and 'train_dataloader.batch_size' in found
 

@@ -175,3 +175,28 @@ def test_real_annotations_need_no_mending(tmp_path):
     assert 'most often person' in classes
     assert f'images without objects, which training leaves out: {len(empty):,} ' in found[0]
     print(*found, text, classes, sep='\n')
+
+
+@pytest.mark.parametrize('annotations', [None, []])
+def test_one_of_several_datasets_may_be_without_labels(read_config, data, tmp_path, annotations):
+    coco = json.loads((data / 'coco.json').read_text())
+    coco.pop('annotations')
+    if annotations is not None:
+        coco['annotations'] = annotations
+    (data / 'unlabelled.json').write_text(json.dumps(coco))
+    cfg = read_config()
+    labelled = cfg.train_dataloader.dataset
+    unlabelled = {**labelled, 'ann_file': 'unlabelled.json'}
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[labelled, unlabelled])
+    assert mend_data(cfg, ['train'], tmp_path / 'mended') == ({}, [])
+    cfg.train_dataloader.dataset = unlabelled
+    with pytest.raises(UserError, match='unlabelled.json'):
+        mend_data(cfg, ['train'], tmp_path / 'mended')
+
+
+def test_boxes_without_masks_count_where_boxes_are_evaluated(read_config, data, tmp_path):
+    spoil(data / 'coco.json', segmentation=[[1, 1, 9, 9]])
+    cfg = read_config()  # whose pipelines load masks
+    assert 'val_evaluator.ann_file' in mend_data(cfg, ['val'], tmp_path)[0]
+    cfg.val_evaluator.metric = 'bbox'
+    assert [*mend_data(cfg, ['val'], tmp_path)[0]] == ['val_dataloader.dataset.ann_file']
