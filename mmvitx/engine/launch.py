@@ -117,8 +117,6 @@ def build_runner(
     _write_to_log(runner.logger, notes)
     if not isinstance(runner, Runner):
         return runner  # a FlexibleRunner, which builds nothing before it trains
-    if not isinstance(runner, Runner):
-        return runner  # a FlexibleRunner, which builds nothing before it trains
     taken = check_weights(weights, runner.model)
     if train:
         if taken:
