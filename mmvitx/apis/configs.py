@@ -34,6 +34,7 @@ def read_config(
     work_dir = cfg.get('work_dir')
     if Path(args.config).is_dir():
         work_dir = args.config
+        configs.follow_mended_files(cfg, Path(work_dir, 'data'))
         if cfg.get('resume'):  # of the last run there, and its checkpoint
             cfg.resume, cfg.load_from = False, None
 

@@ -191,6 +191,20 @@ def move_data(cfg: Config, root: str) -> None:
             cfg[key] = _replace(value, old, root.rstrip('/'))
 
 
+def follow_mended_files(cfg: Config, folder: Path) -> None:
+    """Let the config of a work dir that was moved find the annotations that were mended in it.
+
+    Args:
+        cfg: Changed in place: each ``ann_file`` that does not exist, if the folder has its name.
+        folder: Where the files are now.
+    """
+    for where, value in [*walk(dict(cfg.items()))]:
+        if where.endswith('.ann_file') and isinstance(value, str) and not Path(value).exists():
+            path = folder.absolute() / Path(value).name
+            if path.is_file():
+                cfg.merge_from_dict({where: str(path)})
+
+
 def _is_under(value: Any, folder: str) -> bool:
     return isinstance(value, str) and f'{value}/'.startswith(f'{folder}/')
 

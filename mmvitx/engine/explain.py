@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 import mmvitx.registry
 from mmvitx.engine.configs import walk
 from mmvitx.engine.hosts import HOSTS
-from mmvitx.engine.places import Place
+from mmvitx.engine.locations import Location
 from mmvitx.errors import UserError, first_line
 
 # Packages whose errors come from what they were given; of other code the traceback is more useful.
@@ -57,7 +57,7 @@ def explain(error: Exception, cfg: Config, where: str = '') -> UserError | None:
     in_worker = 'in DataLoader worker process' in first_line(error)  # explained there if it can be
     if not frames or in_worker or _is_own(frames):
         return None
-    place = Place(cfg, where)
+    place = Location(cfg, where)
     for frame in frames:
         place.enter(frame)
     if place.path:
@@ -79,7 +79,7 @@ def _is_own(frames: list[FrameType]) -> bool:
     return False
 
 
-def _describe(error: Exception, place: Place, frame: FrameType) -> str:
+def _describe(error: Exception, place: Location, frame: FrameType) -> str:
     message = _shorten(first_line(error))
     if isinstance(error, KeyError):
         message = message.strip('\'"')
@@ -141,7 +141,7 @@ def _list_leaves(settings: Any, path: str) -> dict[str, Any]:
     return {where: value for where, value in inner if where.rpartition('.')[2] not in skipped}
 
 
-def _show(place: Place, leaves: dict[str, Any], error: Exception, message: str) -> str:
+def _show(place: Location, leaves: dict[str, Any], error: Exception, message: str) -> str:
     """Show the setting that is wrong, or else those that are numbers, words or short lists."""
     groups = [leaves]
     if place.path.startswith('model'):  # parts of which are handed these
@@ -186,7 +186,7 @@ def _find_setting(leaves: dict[str, Any], error: Exception, message: str) -> str
     return found[0] if len(found) == 1 else None
 
 
-def _find_unknown_type(message: str, place: Place) -> tuple[str, str, list[str]] | None:
+def _find_unknown_type(message: str, place: Location) -> tuple[str, str, list[str]] | None:
     """Find a type that no registry has, with its path, and the names that there are."""
     missing = re.match(r'(\S+) is not in the (?:.*::)?(.*) registry', message)
     if not missing and 'callable' not in message:  # what an unknown name becomes in some places

@@ -163,11 +163,14 @@ def explaining(
     try:
         yield
     except Exception as e:
-        sentence = explain(e, cfg) if check and not is_full(e) else None
+        if not check or is_full(e):
+            raise
+        sentence = explain(e, cfg)
+        if logger is not None:
+            _write_to_log(logger, [traceback.format_exc()])
         if sentence in (None, e):
             raise
-        if logger is not None and not isinstance(e, UserError):
-            _write_to_log(logger, [traceback.format_exc()])
+        if logger is not None:
             files = ', '.join(file.baseFilename for file in _log_files(logger))
             sentence = UserError(f'{sentence}; the traceback is in {files}') if files else sentence
         raise sentence from e

@@ -102,6 +102,22 @@ def test_a_work_dir(backbone, write_config, tmp_path):
     assert cfg.work_dir == 'work_dirs/tiny_mmdet_coat_tiny'  # another model: another run
 
 
+def test_a_work_dir_that_was_moved(data, write_config, tmp_path):
+    """It still finds the annotations that were mended in it, and only those."""
+    folder = tmp_path / 'moved'
+    (folder / 'data').mkdir(parents=True)
+    (folder / 'data/train_dataloader.dataset.json').write_text('{}')
+    old = '/no/run/data/train_dataloader.dataset.json'
+    extra = (
+        f"train_dataloader['dataset']['ann_file'] = '{old}'\nval_evaluator['ann_file'] = '/no'\n"
+    )
+    write_config(folder, root=data, extra=extra)
+    cfg, _ = apis.read_config(arguments(folder))
+    assert cfg.train_dataloader.dataset.ann_file == f'{folder}/data/train_dataloader.dataset.json'
+    assert cfg.val_dataloader.dataset.ann_file == 'coco.json'
+    assert cfg.val_evaluator.ann_file == '/no'
+
+
 def test_what_has_changed_is_in_the_log(backbone, write_config, tool, tmp_path):
     path, log = write_config(tmp_path), tmp_path / 'work'
     train = tool('train')

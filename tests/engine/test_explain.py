@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,12 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, OPTIMIZERS, TRANSFORMS, DefaultScope
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmvitx.engine.explain import explain
+from mmvitx.engine.locations import SETTINGS
 from mmvitx.errors import UserError
 
 
@@ -137,3 +141,10 @@ def test_errors_that_are_sentences_already_stay():
         raise UserError('one sentence')
 
     assert explanation({}, run) == 'one sentence'
+
+
+def test_the_runner_has_the_methods_that_stand_for_settings():
+    """Else a sentence would lose its setting without notice."""
+    parameters = inspect.signature(Runner.__init__).parameters
+    for method, setting in SETTINGS.items():
+        assert hasattr(Runner, method) and setting in parameters

@@ -37,7 +37,7 @@ SETTINGS = {
 }
 
 
-class Place:
+class Location:
     """A path into a config, followed along the frames of a traceback from the outside in.
 
     Args:
