@@ -62,7 +62,7 @@ def mend_data(
             settings[reader.setting] = copy
         if as_stored and reader.loading:
             settings[f'{reader.loading}.color_type'] = 'color_ignore_orientation'
-    return settings, lines
+    return settings, list(dict.fromkeys(lines))  # splits may share a file
 
 
 class _Reader(NamedTuple):
