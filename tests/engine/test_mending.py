@@ -56,13 +56,9 @@ def test_a_run_reads_the_mended_copies(read_config, data, tmp_path):
         'test_evaluator.ann_file': val,
     }
     assert lines == [
-        line
-        for copy in (train, val)
-        for line in (
-            f'{data}/coco.json: objects without an area, for which that of the box is taken: 1 '
-            '(first: annotation 5 of 1.png)',
-            f'{data}/coco.json: read from the mended copy {copy}',
-        )
+        f'{data}/coco.json: objects without an area, for which that of the box is taken: 1 '
+        '(first: annotation 5 of 1.png)',
+        *(f'{data}/coco.json: read from the mended copy {copy}' for copy in (train, val)),
     ]
     cfg.merge_from_dict(settings)
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
