@@ -18,6 +18,7 @@ from filelock import FileLock
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, loops
+from torch.utils.data import dataloader
 
 from mmvitx.checkpoints import load_file
 from mmvitx.engine.cli import repeat_command
@@ -88,8 +89,12 @@ def assert_equal(first: Path, second: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    """Leave out the two seconds that mmengine waits between two passes over the data."""
+    """Leave out the two seconds that mmengine waits between two passes over the data.
+
+    And the five that PyTorch waits for each loader process of a run that was stopped.
+    """
     monkeypatch.setattr(loops.time, 'sleep', lambda seconds: None)
+    monkeypatch.setattr(dataloader._utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
 
 
 EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"

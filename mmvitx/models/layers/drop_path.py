@@ -17,8 +17,8 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float = 0.0):
         super().__init__()
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f'drop_path_rate must be in [0, 1), not {rate}.')
+        if not (isinstance(rate, (int, float)) and 0.0 <= rate < 1.0):
+            raise ValueError(f'drop_path_rate must be in [0, 1), not {rate!r}.')
         self.rate = rate
 
     def forward(self, *branches: Tensor) -> tuple[Tensor, ...]:
