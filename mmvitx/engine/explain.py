@@ -108,7 +108,8 @@ def _describe(error: Exception, place: Location, frame: FrameType) -> str:
     lacks = re.match(r"'\w+(?:Data|DataSample)' object has no attribute '(\w+)'", message)
     if lacks:
         return f'{place.pipeline} gives no {lacks[1].strip("_")}, which {place.path} needs'
-    if place.path.endswith('data_preprocessor') and frame.f_code.co_name != '__init__':
+    given = isinstance(error, (KeyError, TypeError, AttributeError))
+    if given and place.path.endswith('data_preprocessor') and frame.f_code.co_name != '__init__':
         kind = type(error).__name__
         return f'{place.path} cannot take what {place.pipeline} gives: {kind}: {message}'
 
@@ -146,7 +147,7 @@ def _show(place: Location, leaves: dict[str, Any], error: Exception, message: st
     groups = [leaves]
     if place.path.startswith('model'):  # parts of which are handed these
         groups += [
-            _list_leaves(place.cfg.model.get(name), f'model.{name}')
+            _list_leaves(dict(walk(place.cfg.get('model'))).get(name), f'model.{name}')
             for name in ('test_cfg', 'train_cfg')
         ]
     for group in groups:
@@ -168,16 +169,21 @@ def _find_setting(leaves: dict[str, Any], error: Exception, message: str) -> str
     words = re.findall(r"[\w.'-]+", message)
     for word in words:
         for path in leaves:
-            if path.rpartition('.')[2] == word.strip("'").lower():
+            name = path.rpartition('.')[2]
+            if name == word.strip("'").lower() and not name.isdigit():
                 return path
-    plain = {path: v for path, v in leaves.items() if not isinstance(v, (dict, list, tuple))}
+    plain = {  # not the items of lists, as the names of classes
+        path: value
+        for path, value in leaves.items()
+        if not isinstance(value, (dict, list, tuple)) and not path[-1].isdigit()
+    }
     found = [path for path, value in plain.items() if {repr(value), str(value)} & {*words}]
     if len(found) != 1 and isinstance(
         error, (TypeError, ValueError, AttributeError, AssertionError)
     ):
         kinds = (str, float) if isinstance(error, TypeError) else (str,)
         for kind in (*kinds, type(None)):
-            named = kind is str or f"'{kind.__name__}'" in words
+            named = f"'{kind.__name__}'" in words or (kind is str and 'sequence' in words)
             found = (
                 found
                 if len(found) == 1

@@ -277,6 +277,8 @@ def export(
         raise UserError(f'{suffix} needs {", ".join(absent)}: pip install {" ".join(absent)}')
     if opset is not None and suffix != '.onnx':
         raise UserError('--opset is for a file *.onnx')
+    if opset is not None and opset < 7:
+        raise UserError(f'--opset {opset}: PyTorch writes 7 and later')
     check_target(path, force)
     model = build(name, checkpoint, out_type, settings)
     if not checkpoint:
