@@ -97,7 +97,7 @@ def test_a_transform_and_its_image():
     pipeline = Compose(steps)
     pipeline.transforms[0] = lambda results: dict(results, img=torch.zeros(4, 4, 3).numpy())
     found = explanation(cfg, lambda: pipeline(dict(img_path='a.jpg')), 'val_dataloader')
-    assert found.startswith('val_dataloader.dataset.pipeline.1.scale')
+    assert found.startswith('val_dataloader.dataset.pipeline.1 (type=')
     assert found.endswith('(for a.jpg)')
 
 
