@@ -42,21 +42,26 @@ def check_settings(cfg: Config) -> list[str]:
         group, _, name = where.partition('.')
         name = name.rpartition('.')[2]
         if name.endswith('interval') and group in ('train_cfg', 'default_hooks', 'custom_hooks'):
-            if value == 0 or isinstance(value, str):
+            if (value == 0 and group != 'custom_hooks') or isinstance(value, str):
                 raise UserError(
                     f'{where} is {value!r}: expected a positive whole number, or -1 of a hook for '
                     'never'
                 )
-        elif name == 'batch_size' and value is None:
+        elif where.endswith('_dataloader.batch_size') and value is None:
             raise UserError(f'{where} is None: expected a positive whole number')
         elif value != value:
             raise UserError(f'{where} is {value}: expected a number')
-        elif '.milestones.' in where and not isinstance(value, int):
+        elif '.milestones.' in where and isinstance(value, str):
             raise UserError(f'{where} is {value!r}: expected the number of an epoch or iteration')
-        elif name == 'std' and isinstance(value, (list, tuple)) and 0 in value:
+        elif (
+            where.endswith('data_preprocessor.std')
+            and isinstance(value, (list, tuple))
+            and 0 in value
+        ):
             raise UserError(f'{where} is {value}: images are divided by it, so it cannot be 0')
     sampler = str(settings.get('train_dataloader.sampler.type'))
-    by_epoch = settings.get('train_cfg.by_epoch') or 'Epoch' in str(settings.get('train_cfg.type'))
+    kind = str(settings.get('train_cfg.type')).split('.')[-1]  # other loops may end by themselves
+    by_epoch = settings.get('train_cfg.by_epoch') or kind == 'EpochBasedTrainLoop'
     limited = 'train_dataloader.num_batch_per_epoch' in settings
     if by_epoch and sampler.endswith('InfiniteSampler') and not limited:
         raise UserError(
@@ -94,7 +99,7 @@ def check_paths(cfg: Config, loops: tuple[str, ...]) -> None:
             _check_dict(evaluator, f'{loop}_evaluator', 'of a metric')
             path = evaluator.get('ann_file')
             if path and is_local(path, evaluator):
-                _check_exists(path, os.path.isfile, 'annotation file', f'{loop}_evaluator.ann_file')
+                _check_exists(path, os.path.exists, 'annotation file', f'{loop}_evaluator.ann_file')
             _check_topk(cfg, evaluator, f'{loop}_evaluator')
 
 
@@ -129,7 +134,7 @@ def _check_dataset(cfg: Config, dataset: dict, where: str) -> None:
     path = dataset.get('ann_file')
     if path and is_local(path, dataset):
         path = os.path.join(root, path)
-        _check_exists(path, os.path.isfile, 'annotation file', f'{where}.ann_file')
+        _check_exists(path, os.path.exists, 'annotation file', f'{where}.ann_file')
     classes = dict(walk(dataset.get('metainfo'))).get('classes')
     if not isinstance(classes, (str, list, tuple, type(None))):
         raise UserError(f'{where}.metainfo.classes is {classes!r}: expected the names of classes')

@@ -9,7 +9,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, autocast
+from mmengine.runner import Runner, ValLoop, autocast
 from torch.nn.parallel import DistributedDataParallel
 
 from mmvitx.engine.explain import explain
@@ -37,7 +37,9 @@ class SanityHook(Hook):
         loop, model = runner.val_loop, runner.model
         if isinstance(model, DistributedDataParallel):
             model = model.module
-        if loop is None or is_model_wrapper(model):  # a sharded one needs all processes
+        if type(loop) is not ValLoop or is_model_wrapper(model):
+            return  # another loop prepares its model; a sharded model needs all processes
+        if loop.dataloader.batch_sampler is None:
             return
         if hasattr(loop.dataloader.dataset, 'get_len_per_video'):  # its metrics keep what they saw
             return
