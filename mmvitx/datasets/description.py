@@ -48,7 +48,10 @@ def describe(dataset: Any, name: str, alone: bool = True) -> list[str]:
     samples = (dataset.get_data_info(i) for i in range(len(dataset)))
     if 'instances' in dataset.get_data_info(0):
         return _describe_objects(samples, classes, name, alone and not dataset.test_mode)
-    return _describe_images(samples, classes, name, vars(dataset))
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    remote = any(getattr(step, 'backend_args', None) for step in steps)  # the images alone
+    settings = {**vars(dataset), 'backend_args': remote or getattr(dataset, 'backend_args', None)}
+    return _describe_images(samples, classes, name, settings)
 
 
 def _describe_objects(samples: Iterable[dict], classes: Any, name: str, needed: bool) -> list[str]:

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 
 from mmvitx.datasets.coco_annotations import Split, examine_coco
 from mmvitx.datasets.images import is_local
-from mmvitx.engine.configs import walk
+from mmvitx.engine.configs import find_dicts, walk
 from mmvitx.engine.files import check_folder, unfinished
 from mmvitx.engine.preflight import find_datasets
 
@@ -145,10 +145,13 @@ def _read_dataset(
         oriented = dict(color=True, color_ignore_orientation=False).get(color_type)
     filter_cfg = {} if dataset.get('test_mode') else _section(dataset, 'filter_cfg')
     min_size = filter_cfg.get('min_size', 0)
+    # images may lie elsewhere than their annotations
+    remote = any(step.get('backend_args') for step in find_dicts(pipeline))
+    remote = remote or not is_local(paths[2], dataset)
     split = Split(
         path=os.path.join(root, paths[1]),
         classes=tuple(classes) if isinstance(classes, (list, tuple)) else None,
-        folder=os.path.join(root, paths[2]) if is_local(paths[2], dataset) else None,
+        folder=None if remote else os.path.join(root, paths[2]),
         training=training,
         alone=alone,
         masks=any(value is True for key, value in walk(pipeline) if key.endswith('with_mask')),
