@@ -145,7 +145,8 @@ def _list_leaves(settings: Any, path: str) -> dict[str, Any]:
 def _show(place: Location, leaves: dict[str, Any], error: Exception, message: str) -> str:
     """Show the setting that is wrong, or else those that are numbers, words or short lists."""
     groups = [leaves]
-    if place.path.startswith('model') and isinstance(error, TypeError):  # handed these
+    # parts of a model are handed its test_cfg and train_cfg
+    if place.path.startswith('model') and isinstance(error, (TypeError, AssertionError)):
         groups += [
             _list_leaves(dict(walk(place.cfg.get('model'))).get(name), f'model.{name}')
             for name in ('test_cfg', 'train_cfg')
